@@ -1,0 +1,87 @@
+/**
+ * What a running command gets from its process: its output, and the wish that it stop.
+ *
+ * @module
+ */
+import { Emitter } from "../lib/event.ts";
+import { NdjsonWriter } from "../lib/ndjson.ts";
+
+/** A command's output on stdout. */
+export interface Output {
+  /** The only writer of stdout. */
+  readonly writer: NdjsonWriter;
+  /** Makes the command's events and gives them to the writer. */
+  readonly emitter: Emitter;
+  /**
+   * Aborted when the command should stop in order: at SIGTERM, SIGINT and SIGHUP (unless ignored,
+   * as under nohup), and when stdout's reader has gone.
+   */
+  readonly stop: AbortSignal;
+  /**
+   * Writes what is queued and takes the signal handlers away. Last call of a command.
+   *
+   * @throws {ReaderGone} where stdout's reader has gone; let it through, it ends the process quietly
+   */
+  close(): Promise<void>;
+}
+
+/** Opens stdout for the events of command `by`, and handles the stop signals from now on. */
+export function openOutput(by: string): Output {
+  const writer = new NdjsonWriter(Deno.stdout);
+  const emitter = new Emitter(by, writer);
+  const signals = stopSignal();
+  return {
+    writer,
+    emitter,
+    stop: AbortSignal.any([signals.signal, writer.signal]),
+    async close(): Promise<void> {
+      signals.release();
+      await emitter.close();
+    },
+  };
+}
+
+/** Signals that mean: stop in order. */
+export interface StopSignal {
+  /** Aborted at the first SIGTERM, SIGINT or SIGHUP; the reason is the signal's name. */
+  readonly signal: AbortSignal;
+  /** Gives the signals their default effect back. */
+  release(): void;
+}
+
+/** Handles SIGTERM and SIGINT, and SIGHUP unless the parent has it ignored. */
+export function stopSignal(): StopSignal {
+  const controller = new AbortController();
+  const names: Deno.Signal[] = isIgnored(1)
+    ? ["SIGTERM", "SIGINT"]
+    : ["SIGTERM", "SIGINT", "SIGHUP"];
+  const handlers = names.map((name) => {
+    const handler = (): void => controller.abort(name);
+    Deno.addSignalListener(name, handler);
+    return { name, handler };
+  });
+  return {
+    signal: controller.signal,
+    release(): void {
+      for (const { name, handler } of handlers) Deno.removeSignalListener(name, handler);
+    },
+  };
+}
+
+/** Whether this process was started with the signal ignored. */
+function isIgnored(signal: number): boolean {
+  try {
+    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
+    return (BigInt(`0x${mask ?? "0"}`) >> BigInt(signal - 1) & 1n) === 1n;
+  } catch {
+    return false;
+  }
+}
+
+/** Resolves once `signal` is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) =>
+    signal.addEventListener("abort", () => resolve(), { once: true })
+  );
+}

@@ -1,0 +1,27 @@
+/**
+ * Wall-clock time in microseconds, and its text form.
+ *
+ * @module
+ */
+
+/**
+ * Microseconds since the Unix epoch. Reads the system's wall clock at each call, so that the times
+ * of several processes on one host compare and steps of the clock are followed.
+ */
+export function nowMicros(): number {
+  return Number(Temporal.Now.instant().epochNanoseconds / 1000n);
+}
+
+/**
+ * Formats `micros`, microseconds since the Unix epoch, as RFC 3339 in UTC with six digits of
+ * fraction: `2026-01-31T12:00:00.000250Z`. A fraction of a microsecond is cut off.
+ *
+ * @throws {RangeError} outside the years 0000 to 9999, which RFC 3339 cannot express
+ */
+export function formatTime(micros: number): string {
+  const whole = Math.floor(micros);
+  const millis = Math.floor(whole / 1000);
+  const text = new Date(millis).toISOString();
+  if (text.length !== 24) throw new RangeError(`Time ${micros} is outside the years 0000 to 9999`);
+  return `${text.slice(0, 23)}${String(whole - millis * 1000).padStart(3, "0")}Z`;
+}

@@ -1,0 +1,419 @@
+/**
+ * The event vocabulary: what the commands tell each other and the user, one JSON object a line.
+ * This file is its only source; `t2cp schema` prints it.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { formatTime, nowMicros } from "./clock.ts";
+import type { NdjsonWriter } from "./ndjson.ts";
+
+/** What every event has. Unknown types and fields pass through every command untouched. */
+export interface Event {
+  /** Version of the vocabulary. */
+  v: 1;
+  /** Name of the event's type, one of {@linkcode EventType} or a later one. */
+  type: string;
+  /** When it happened: RFC 3339, UTC, microseconds. */
+  time: string;
+  /** The command that says so: `shadow`, `lab`. */
+  by: string;
+  /** Name of the host that it runs on. */
+  host: string;
+  /** A field of the type, or one that this version does not know. */
+  [field: string]: unknown;
+}
+
+/** Fields of the events about a failure detector's target. */
+export interface TargetFields {
+  /** Name of the watched host. */
+  target: string;
+}
+
+/** Fields of `suspect`. */
+export interface SuspectFields extends TargetFields {
+  /** When the target was last heard. */
+  last_seen: string;
+}
+
+/** Fields of `failed`. */
+export interface FailedFields extends TargetFields {
+  /** What failed: the whole host, or the application alone. */
+  level: "host" | "application";
+  /** Whether someone announced it. */
+  cause: "planned" | "unplanned";
+  /** What the decision rests on, for a person. */
+  evidence: string;
+  /** When the target was last heard; absent where it never was. */
+  last_seen?: string;
+}
+
+/** Fields of `active`. */
+export interface ActiveFields {
+  /** How many flows were taken over. */
+  flows: number;
+  /** From the trigger to the last step, in milliseconds. */
+  took_ms: number;
+  /** When each step ended, in milliseconds since the trigger, by the step's name. */
+  steps: Record<string, number>;
+}
+
+/** Fields of the events about one flow. */
+export interface FlowFields {
+  /** The client's end, `address:port`. */
+  client: string;
+  /** The service's end, `address:port`. */
+  server: string;
+}
+
+/** Fields of `flow.unprotected`. */
+export interface FlowUnprotectedFields extends FlowFields {
+  /** Why the flow has no replica, for a person. */
+  reason: string;
+}
+
+/** Fields of `warning`. */
+export interface WarningFields {
+  /** What is wrong, for a person. */
+  message: string;
+}
+
+/** Fields of `lab.run`: what one run of a scenario measured. */
+export interface LabRunFields {
+  /** Whether all was as it should be. */
+  ok: boolean;
+  /** What the client did: `download`, `upload`, `echo`. */
+  workload: string;
+  /** What failed: `host`, or `none`. */
+  failure: string;
+  /** Whether exactly what was sent arrived. */
+  sha256_equal: boolean;
+  /** The longest time without a new byte at the client, in milliseconds. */
+  stall_ms: number | null;
+  /** From the failure to the `failed` event, in milliseconds. */
+  detect_ms: number | null;
+  /** From the takeover's trigger to the first new byte at the client, in milliseconds. */
+  takeover_ms: number | null;
+  /** Bytes of content that the client moved. */
+  bytes: number;
+}
+
+/** Fields of `lab.result`: the only run, or the medians of several. */
+export interface LabResultFields extends LabRunFields {
+  /** How many runs there were. */
+  runs?: number;
+  /** The longest stall of all runs, in milliseconds. */
+  stall_ms_max?: number | null;
+  /** The slowest detection of all runs, in milliseconds. */
+  detect_ms_max?: number | null;
+  /** The slowest takeover of all runs, in milliseconds. */
+  takeover_ms_max?: number | null;
+}
+
+/** Fields of `lab.mark`. */
+export interface LabMarkFields {
+  /** What the lab did at this moment. */
+  what: string;
+}
+
+/** The known types and the fields of each. */
+export interface EventFields {
+  /** A long-running command is in place and works from now on. */
+  "started": object;
+  /** The target answers, for the first time. */
+  "up": TargetFields;
+  /** The target is late. */
+  "suspect": SuspectFields;
+  /** The target has failed. */
+  "failed": FailedFields;
+  /** The target answers again. */
+  "recovered": TargetFields;
+  /** The backup has taken over. */
+  "active": ActiveFields;
+  /** A flow has its replica. */
+  "flow.open": FlowFields;
+  /** A flow has ended. */
+  "flow.close": FlowFields;
+  /** A flow has no replica. */
+  "flow.unprotected": FlowUnprotectedFields;
+  /** Counters of the command. */
+  "stats": object;
+  /** Something is not as it should be, and the command goes on. */
+  "warning": WarningFields;
+  /** One run of a lab scenario. */
+  "lab.run": LabRunFields;
+  /** The end of a lab scenario. */
+  "lab.result": LabResultFields;
+  /** The lab did something. */
+  "lab.mark": LabMarkFields;
+}
+
+/** The types that this version knows. */
+export type EventType = keyof EventFields;
+
+/** An event of the known type `T`. */
+export type EventOf<T extends EventType> = Event & { type: T } & EventFields[T];
+
+/** One row of the vocabulary. */
+export interface EventDescription {
+  /** What the event says, one sentence. */
+  readonly description: string;
+  /** The writer may drop it while its reader is too slow. */
+  readonly droppable: boolean;
+  /** The type's own fields; each schema carries its description. */
+  readonly fields: v.ObjectEntries;
+}
+
+function text(description: string): v.GenericSchema<string> {
+  return v.pipe(v.string(), v.description(description));
+}
+
+function instant(description: string): v.GenericSchema<string> {
+  return v.pipe(
+    v.string(),
+    v.isoTimestamp("is not an RFC 3339 time"),
+    v.description(description),
+  );
+}
+
+function count(description: string): v.GenericSchema<number> {
+  return v.pipe(v.number(), v.integer(), v.minValue(0), v.description(description));
+}
+
+function millis(description: string): v.GenericSchema<number> {
+  return v.pipe(v.number(), v.minValue(0), v.description(`${description}, in milliseconds`));
+}
+
+function measured(description: string): v.GenericSchema<number | null> {
+  return v.pipe(
+    v.nullable(v.pipe(v.number(), v.minValue(0))),
+    v.description(`${description}, in milliseconds; null where it does not apply`),
+  );
+}
+
+function flag(description: string): v.GenericSchema<boolean> {
+  return v.pipe(v.boolean(), v.description(description));
+}
+
+function choice<const T extends string>(values: readonly T[], description: string) {
+  return v.pipe(v.picklist(values), v.description(description));
+}
+
+const target = { target: text("Name of the watched host") };
+const lastSeen = instant("When the target was last heard");
+const flow = {
+  client: text("The client's end, address:port, IPv6 in brackets"),
+  server: text("The service's end, address:port, IPv6 in brackets"),
+};
+const labRun = {
+  ok: flag("Whether all was as it should be"),
+  workload: text("What the client did: download, upload, echo"),
+  failure: text("What failed: host, or none"),
+  sha256_equal: flag("Whether exactly what was sent arrived"),
+  stall_ms: measured("The longest time without a new byte at the client"),
+  detect_ms: measured("From the failure to the failed event"),
+  takeover_ms: measured("From the takeover's trigger to the first new byte at the client"),
+  bytes: count("Bytes of content that the client moved"),
+};
+
+const essential = { droppable: false };
+const droppable = { droppable: true };
+
+/** Every known type: its meaning and its fields. */
+export const vocabulary: Readonly<Record<EventType, EventDescription>> = {
+  "started": {
+    description: "A long-running command is in place and works from now on",
+    ...essential,
+    fields: {},
+  },
+  "up": {
+    description: "The target answers, for the first time",
+    ...essential,
+    fields: target,
+  },
+  "suspect": {
+    description: "The target is late; it has not failed yet",
+    ...essential,
+    fields: { ...target, last_seen: lastSeen },
+  },
+  "failed": {
+    description: "The target has failed",
+    ...essential,
+    fields: {
+      ...target,
+      level: choice(["host", "application"], "What failed: the whole host, or the application"),
+      cause: choice(["planned", "unplanned"], "Whether someone announced it"),
+      evidence: text("What the decision rests on, for a person"),
+      last_seen: v.optional(lastSeen),
+    },
+  },
+  "recovered": {
+    description: "The target answers again after it had failed",
+    ...essential,
+    fields: target,
+  },
+  "active": {
+    description: "The backup has taken over and answers the clients",
+    ...essential,
+    fields: {
+      flows: count("How many flows were taken over"),
+      took_ms: millis("From the trigger to the last step"),
+      steps: v.pipe(
+        v.record(v.string(), v.number()),
+        v.description("When each step ended, in milliseconds since the trigger, by its name"),
+      ),
+    },
+  },
+  "flow.open": { description: "A flow has its replica", ...droppable, fields: flow },
+  "flow.close": {
+    description: "A flow has ended, and its replica with it",
+    ...droppable,
+    fields: flow,
+  },
+  "flow.unprotected": {
+    description: "A flow has no replica and would not survive a failure",
+    ...essential,
+    fields: { ...flow, reason: text("Why, for a person") },
+  },
+  "stats": {
+    description: "Counters of the command; which ones is its own affair",
+    ...droppable,
+    fields: {},
+  },
+  "warning": {
+    description: "Something is not as it should be, and the command goes on",
+    ...essential,
+    fields: { message: text("What is wrong, for a person") },
+  },
+  "lab.run": { description: "One run of a lab scenario", ...essential, fields: labRun },
+  "lab.result": {
+    description: "The end of a lab scenario: its only run, or the medians of several",
+    ...essential,
+    fields: {
+      ...labRun,
+      runs: v.optional(count("How many runs there were")),
+      stall_ms_max: v.optional(measured("The longest stall of all runs")),
+      detect_ms_max: v.optional(measured("The slowest detection of all runs")),
+      takeover_ms_max: v.optional(measured("The slowest takeover of all runs")),
+    },
+  },
+  "lab.mark": {
+    description: "The lab did something at this moment, such as cutting the primary's link",
+    ...essential,
+    fields: { what: text("What it did") },
+  },
+};
+
+/** The fields that every event has. */
+export const commonFields: v.ObjectEntries = {
+  v: v.pipe(v.literal(1), v.description("Version of the vocabulary")),
+  type: text("Name of the event's type"),
+  time: instant("When it happened: RFC 3339, UTC, microseconds"),
+  by: text("The command that says so"),
+  host: text("Name of the host that the command runs on"),
+};
+
+const commonSchema = v.looseObject(commonFields);
+const typeSchemas = new Map<string, v.GenericSchema>();
+
+function schemaOf(type: string): v.GenericSchema | undefined {
+  if (!Object.hasOwn(vocabulary, type)) return undefined;
+  let schema = typeSchemas.get(type);
+  if (schema === undefined) {
+    schema = v.looseObject(vocabulary[type as EventType].fields);
+    typeSchemas.set(type, schema);
+  }
+  return schema;
+}
+
+/**
+ * Reads one line. The result is the event, known type or not, with all its fields; or, as a
+ * string, the reason why the line is none.
+ */
+export function parseEvent(line: string): Event | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return "Line is not JSON";
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return "Line is not a JSON object";
+  }
+  const common = v.safeParse(commonSchema, value, { abortEarly: true });
+  if (!common.success) return reason(common.issues[0]);
+  const event = value as Event;
+  const schema = schemaOf(event.type);
+  if (schema !== undefined) {
+    const own = v.safeParse(schema, value, { abortEarly: true });
+    if (!own.success) return `${reason(own.issues[0])} in event "${event.type}"`;
+  }
+  return event;
+}
+
+function reason(issue: v.BaseIssue<unknown>): string {
+  const field = v.getDotPath(issue) ?? "";
+  if (issue.input === undefined) return `Field "${field}" is missing`;
+  return `Field "${field}" has the wrong value ${issue.received}`;
+}
+
+/** Whether `event` is of the known type `type`; its fields were checked when it was parsed. */
+export function isEvent<T extends EventType>(event: Event, type: T): event is EventOf<T> {
+  return event.type === type;
+}
+
+/** Makes a command's own events and writes them. */
+export class Emitter {
+  readonly #by: string;
+  readonly #host: string;
+  readonly #writer: NdjsonWriter;
+  #reported = 0;
+
+  /** `by` is the command's name; `host` is this host's name unless given. */
+  constructor(by: string, writer: NdjsonWriter, host: string = Deno.hostname()) {
+    this.#by = by;
+    this.#host = host;
+    this.#writer = writer;
+  }
+
+  /**
+   * Queues an event; `v`, `time`, `by` and `host` are added. Give `time` where it was not just now.
+   * Fields beyond the type's own are allowed.
+   */
+  emit<T extends EventType>(
+    type: T,
+    fields: EventFields[T] & { time?: string } & Record<string, unknown>,
+  ): void {
+    this.#reportDropped();
+    this.#write(type, fields);
+  }
+
+  /** Reports what had to be dropped, then flushes and closes the writer. */
+  async close(): Promise<void> {
+    this.#reportDropped();
+    await this.#writer.close();
+  }
+
+  #write(type: EventType, fields: Record<string, unknown>): void {
+    const { time, ...rest } = fields;
+    const event = {
+      v: 1,
+      type,
+      time: time ?? formatTime(nowMicros()),
+      by: this.#by,
+      host: this.#host,
+      ...rest,
+    };
+    this.#writer.write(event, { droppable: vocabulary[type].droppable });
+  }
+
+  #reportDropped(): void {
+    const dropped = this.#writer.dropped - this.#reported;
+    if (dropped === 0 || this.#writer.full) return;
+    this.#reported += dropped;
+    this.#write("warning", {
+      message: `${dropped} events were dropped because the reader of the output was too slow`,
+      dropped,
+    });
+  }
+}

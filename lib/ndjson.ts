@@ -1,0 +1,352 @@
+/**
+ * Newline-delimited JSON: a reader that survives any input, and a batching writer.
+ *
+ * @module
+ */
+
+import { ExitStatus, Failure } from "./failure.ts";
+
+const LF = 0x0a;
+const CR = 0x0d;
+
+/** The longest line that is read unless told otherwise: 1 MiB without its line end. */
+export const MAX_LINE: number = 1 << 20;
+
+/** Settings of {@linkcode readLines} and {@linkcode readRawLines}. */
+export interface ReadOptions {
+  /** The longest line in bytes, without its line end; a longer one is skipped and reported. */
+  maxLine?: number;
+  /** Ends the reading, as the end of the input would. */
+  signal?: AbortSignal;
+}
+
+/** A line as it came, or the reason why there is none. */
+export type RawLine =
+  /** `bytes` include the line end where there was one; `number` counts from 1. */
+  | { bytes: Uint8Array; number: number }
+  | { error: string; number: number };
+
+/** A line as text without its line end, or the reason why there is none. */
+export type Line =
+  /** `number` counts from 1. */
+  | { line: string; number: number }
+  | { error: string; number: number };
+
+/** Cuts chunks of any size into lines; holds at most one line of `maxLine` bytes. */
+class Splitter {
+  #parts: Uint8Array[] = [];
+  #held = 0;
+  #number = 1;
+  #skipping = false;
+  readonly #maxLine: number;
+
+  constructor(maxLine: number) {
+    this.#maxLine = maxLine;
+  }
+
+  *push(chunk: Uint8Array): Generator<RawLine> {
+    let start = 0;
+    while (start < chunk.length) {
+      const lf = chunk.indexOf(LF, start);
+      const end = lf < 0 ? chunk.length : lf + 1;
+      if (!this.#skipping && !this.#hold(chunk.subarray(start, end), lf >= 0)) {
+        yield {
+          error: `Line is longer than ${this.#maxLine} bytes; skipped it`,
+          number: this.#number,
+        };
+      }
+      if (lf >= 0) {
+        if (!this.#skipping) yield { bytes: this.#take(), number: this.#number };
+        this.#skipping = false;
+        this.#number++;
+      }
+      start = end;
+    }
+  }
+
+  *end(): Generator<RawLine> {
+    if (this.#held > 0) yield { bytes: this.#take(), number: this.#number };
+  }
+
+  /** Adds a piece to the line, or starts to skip the line where it is too long. */
+  #hold(piece: Uint8Array, last: boolean): boolean {
+    const total = this.#held + piece.length;
+    // Only the line's end shows whether a trailing CR belongs to it: allow for one more byte till then.
+    const ending = last ? (this.#endsInCr(piece) ? 2 : 1) : piece.at(-1) === CR ? 1 : 0;
+    if (total - ending > this.#maxLine) {
+      this.#parts = [];
+      this.#held = 0;
+      this.#skipping = true;
+      return false;
+    }
+    this.#parts.push(piece);
+    this.#held = total;
+    return true;
+  }
+
+  #endsInCr(piece: Uint8Array): boolean {
+    return (piece.length > 1 ? piece.at(-2) : this.#parts.at(-1)?.at(-1)) === CR;
+  }
+
+  #take(): Uint8Array {
+    const bytes = concat(this.#parts, this.#held);
+    this.#parts = [];
+    this.#held = 0;
+    return bytes;
+  }
+}
+
+function concat(parts: readonly Uint8Array[], length: number): Uint8Array {
+  if (parts.length === 1 && parts[0] !== undefined) return parts[0];
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/**
+ * Reads lines as bytes, in whatever chunks they come. A line that is too long gives one error as
+ * soon as it is, is skipped to its end, and is never held in memory.
+ */
+export async function* readRawLines(
+  stream: ReadableStream<Uint8Array>,
+  options: ReadOptions = {},
+): AsyncGenerator<RawLine, void, void> {
+  const splitter = new Splitter(options.maxLine ?? MAX_LINE);
+  const reader = stream.getReader();
+  const cancel = (): void => void reader.cancel().catch(() => {});
+  if (options.signal?.aborted) cancel();
+  options.signal?.addEventListener("abort", cancel, { once: true });
+  let ended = false;
+  try {
+    while (true) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      yield* splitter.push(value);
+    }
+    ended = true;
+    yield* splitter.end();
+  } finally {
+    options.signal?.removeEventListener("abort", cancel);
+    if (!ended) await reader.cancel().catch(() => {});
+    reader.releaseLock();
+  }
+}
+
+/** The text of a line without its line end (LF or CRLF), or `undefined` where it is not UTF-8. */
+export function decodeLine(bytes: Uint8Array): string | undefined {
+  let end = bytes.length;
+  if (end > 0 && bytes[end - 1] === LF) {
+    end--;
+    if (end > 0 && bytes[end - 1] === CR) end--;
+  }
+  try {
+    return decoder.decode(bytes.subarray(0, end));
+  } catch {
+    return undefined;
+  }
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Reads lines as text; what {@linkcode readRawLines} says holds here too. */
+export async function* readLines(
+  stream: ReadableStream<Uint8Array>,
+  options: ReadOptions = {},
+): AsyncGenerator<Line, void, void> {
+  for await (const raw of readRawLines(stream, options)) {
+    if ("error" in raw) {
+      yield raw;
+      continue;
+    }
+    const line = decodeLine(raw.bytes);
+    yield line === undefined
+      ? { error: "Line is not valid UTF-8", number: raw.number }
+      : { line, number: raw.number };
+  }
+}
+
+/** Where the writer's bytes go, `Deno.stdout` for one. May write less than it is given. */
+export interface Sink {
+  /** Writes some of `bytes` and returns how many. */
+  write(bytes: Uint8Array): Promise<number>;
+}
+
+/** The reader of the output has gone: a command that writes there ends, quietly and in order. */
+export class ReaderGone extends Error {
+  /** `cause` is the error of the write. */
+  constructor(cause: unknown) {
+    super("The reader of the output has gone", { cause });
+    this.name = "ReaderGone";
+  }
+}
+
+/** What the error of a write to the output means: {@linkcode ReaderGone}, or a failure. */
+export function outputError(error: unknown): ReaderGone | Failure {
+  // Where stdout is a socket, its end shows as a reset.
+  if (error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset) {
+    return new ReaderGone(error);
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  return new Failure(ExitStatus.OS, `Cannot write the output: ${text}`, { cause: error });
+}
+
+/** How one object is written. */
+export interface WriteOptions {
+  /** The object may be dropped, and counted in `dropped`, while the queue is full. */
+  droppable?: boolean;
+}
+
+/** Settings of {@linkcode NdjsonWriter}. */
+export interface WriterOptions {
+  /** The queue is full from this many UTF-16 code units or bytes on. 4 Mi unless given. */
+  highWater?: number;
+}
+
+/**
+ * One batching writer: what is queued while a write is under way goes out together in the next one.
+ *
+ * Queueing never waits. A reader that stalls fills the queue: then droppable objects are dropped
+ * and counted, everything else is still queued. Whoever produces without limit, as a pass-through
+ * does, awaits {@linkcode NdjsonWriter.ready} before each line and so stops reading in turn.
+ */
+export class NdjsonWriter {
+  /** How many droppable objects were dropped so far. */
+  dropped = 0;
+  readonly #sink: Sink;
+  readonly #highWater: number;
+  readonly #broken = new AbortController();
+  #queue: (string | Uint8Array)[] = [];
+  #queued = 0;
+  #pump: Promise<void> | undefined;
+  #written = Promise.withResolvers<void>();
+  #closed = false;
+
+  /** Writes to `sink`, which nobody else may write to. */
+  constructor(sink: Sink, options: WriterOptions = {}) {
+    this.#sink = sink;
+    this.#highWater = options.highWater ?? 1 << 22;
+  }
+
+  /**
+   * Aborted as soon as the sink fails; the reason is {@linkcode outputError}'s. What is written
+   * afterwards goes nowhere.
+   */
+  get signal(): AbortSignal {
+    return this.#broken.signal;
+  }
+
+  /** Whether the queue has reached its mark. */
+  get full(): boolean {
+    return this.#queued >= this.#highWater;
+  }
+
+  /**
+   * Queues `value` as one line of JSON.
+   *
+   * @throws {TypeError} where `value` has no JSON form
+   */
+  write(value: object, options: WriteOptions = {}): void {
+    if (options.droppable && this.full) {
+      this.dropped++;
+      return;
+    }
+    this.#enqueue(JSON.stringify(value) + "\n");
+  }
+
+  /** Queues one line as it is, and adds a line end where it has none. */
+  raw(line: string | Uint8Array): void {
+    if (typeof line === "string") {
+      this.#enqueue(line.endsWith("\n") ? line : line + "\n");
+      return;
+    }
+    this.#enqueue(line);
+    if (line.at(-1) !== LF) this.#enqueue("\n");
+  }
+
+  /** Resolves once the queue is not full, or the sink has failed. */
+  async ready(): Promise<void> {
+    while (this.full && !this.signal.aborted) await this.#written.promise;
+  }
+
+  /**
+   * Resolves once all that was queued so far is written.
+   *
+   * @throws {ReaderGone} where the reader has gone
+   * @throws {Failure} with status OS where the sink failed otherwise
+   */
+  async flush(): Promise<void> {
+    await this.#pump;
+    this.signal.throwIfAborted();
+  }
+
+  /**
+   * Flushes; nothing can be written afterwards. Does not close the sink.
+   *
+   * @throws {ReaderGone} where the reader has gone
+   * @throws {Failure} with status OS where the sink failed otherwise
+   */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.flush();
+  }
+
+  #enqueue(line: string | Uint8Array): void {
+    if (this.#closed) throw new TypeError("Cannot write to a closed writer");
+    if (this.signal.aborted) return;
+    this.#queue.push(line);
+    this.#queued += line.length;
+    this.#pump ??= this.#run();
+  }
+
+  async #run(): Promise<void> {
+    // Let the caller's whole turn gather in the first batch.
+    await Promise.resolve();
+    try {
+      while (this.#queue.length > 0) {
+        const batch = this.#queue;
+        const size = this.#queued;
+        this.#queue = [];
+        await writeAll(this.#sink, encode(batch));
+        this.#queued -= size;
+        this.#wake();
+      }
+    } catch (error) {
+      this.#queue = [];
+      this.#queued = 0;
+      this.#broken.abort(outputError(error));
+      this.#wake();
+    } finally {
+      this.#pump = undefined;
+    }
+  }
+
+  #wake(): void {
+    this.#written.resolve();
+    this.#written = Promise.withResolvers<void>();
+  }
+}
+
+const encoder = new TextEncoder();
+
+function encode(batch: readonly (string | Uint8Array)[]): Uint8Array {
+  if (batch.every((line) => typeof line === "string")) return encoder.encode(batch.join(""));
+  const parts = batch.map((line) => typeof line === "string" ? encoder.encode(line) : line);
+  return concat(parts, parts.reduce((sum, part) => sum + part.length, 0));
+}
+
+async function writeAll(sink: Sink, bytes: Uint8Array): Promise<void> {
+  let at = 0;
+  while (at < bytes.length) {
+    try {
+      at += await sink.write(bytes.subarray(at));
+    } catch (error) {
+      // Another process may have made a shared terminal or pipe non-blocking.
+      if (!(error instanceof Deno.errors.WouldBlock)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+}
