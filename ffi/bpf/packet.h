@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Reading TCP segments out of frames. */
+#ifndef T2CP_PACKET_H
+#define T2CP_PACKET_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "layout.h"
+
+/* Control bits, RFC 9293 section 3.1. */
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define TCP_ECE 0x40
+
+#define TCP_HEADER 20
+#define TIMESTAMPS_LENGTH 12 /* padded by two NOPs */
+
+/* The TCP header's fixed part; uapi's bit-fields are awkward for a byte of flags. */
+struct tcp_header {
+	__be16 source;
+	__be16 destination;
+	__be32 seq;
+	__be32 ack;
+	__u8 offset;
+	__u8 flags;
+	__be16 window;
+	__be16 checksum;
+	__be16 urgent;
+};
+
+/* A segment's fields in host byte order, addresses and ports as on the wire. */
+struct packet {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 l3;               /* offset of the IP header */
+	__u32 l4;               /* offset of the TCP header */
+	__u32 header;           /* length of the TCP header with its options */
+	__u32 payload;
+	__u32 seq;
+	__u32 ack;
+	__u16 window;
+	__u8 flags;
+	bool truncated;         /* the frame ends before the segment does */
+};
+
+/* What TCP options say; absent ones are zero. */
+struct tcp_options {
+	__u32 tsval;
+	__u32 tsecr;
+	__u16 mss;
+	__u8 wscale;
+	__u8 present;           /* OPTION_… */
+};
+
+/* Is sequence number a later than b? RFC 9293 section 3.4. */
+static __always_inline bool after(__u32 a, __u32 b)
+{
+	return (__s32)(b - a) < 0;
+}
+
+static __always_inline __u32 earlier(__u32 a, __u32 b)
+{
+	return after(a, b) ? b : a;
+}
+
+/* The sequence number behind the segment: SYN and FIN count as one each. */
+static __always_inline __u32 sequence_end(const struct packet *p)
+{
+	return p->seq + p->payload + !!(p->flags & TCP_SYN) + !!(p->flags & TCP_FIN);
+}
+
+static __always_inline void map_ipv4(struct address *a, __be32 ipv4)
+{
+	a->word[0] = 0;
+	a->word[1] = 0;
+	a->word[2] = bpf_htonl(0xffff);
+	a->word[3] = ipv4;
+}
+
+/* Is this frame IPv4, by its protocol field? A tag in the frame itself would shift the header. */
+static __always_inline bool is_ipv4(const struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP);
+}
+
+/* Finds the IP header and its addresses. Returns the transport protocol, or -1 for what is not understood. */
+static __always_inline int read_ip(struct __sk_buff *skb, struct packet *p, __u32 *l3_length)
+{
+	struct iphdr ip;
+
+	p->l3 = ETH_HLEN;
+	if (!is_ipv4(skb) || bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return -1;
+	if (ip.version != 4 || ip.ihl < 5)
+		return -1;
+	map_ipv4(&p->source, ip.saddr);
+	map_ipv4(&p->destination, ip.daddr);
+	p->l4 = p->l3 + ip.ihl * 4;
+	/* A total length of 0 is a segment beyond 64 KiB that offload will cut (BIG TCP). */
+	*l3_length = ip.tot_len ? bpf_ntohs(ip.tot_len) : skb->len - p->l3;
+	/* More fragments, or an offset: the transport header may be elsewhere. */
+	if (ip.frag_off & bpf_htons(0x3fff))
+		return -1;
+	return ip.protocol;
+}
+
+/* Reads a TCP segment. False for anything else, and for lengths that contradict each other. */
+static __always_inline bool read_tcp(struct __sk_buff *skb, struct packet *p)
+{
+	struct tcp_header tcp;
+	__u32 l3_length, headers;
+
+	if (read_ip(skb, p, &l3_length) != IPPROTO_TCP)
+		return false;
+	if (bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+		return false;
+	p->source_port = tcp.source;
+	p->destination_port = tcp.destination;
+	p->seq = bpf_ntohl(tcp.seq);
+	p->ack = bpf_ntohl(tcp.ack);
+	p->window = bpf_ntohs(tcp.window);
+	p->flags = tcp.flags;
+	p->header = (tcp.offset >> 4) * 4;
+	headers = p->l4 - p->l3 + p->header;
+	if (p->header < TCP_HEADER || headers > l3_length)
+		return false;
+	p->payload = l3_length - headers;
+	p->truncated = p->l3 + l3_length > skb->len;
+	return true;
+}
+
+#define MAX_OPTIONS 40
+
+/* clang drops a plain mask that it can prove needless, and the verifier then loses the bound. */
+#define INDEX(i) ({ __u64 _i = (i); asm volatile("%0 &= 63" : "+r"(_i)); _i; })
+
+struct option_walk {
+	__u8 bytes[64];
+	__u32 at;
+	__u32 end;
+	struct tcp_options found;
+};
+
+static __always_inline __u32 read_be32(const __u8 *bytes, __u32 at)
+{
+	return (__u32)bytes[INDEX(at)] << 24 | bytes[INDEX(at + 1)] << 16 | bytes[INDEX(at + 2)] << 8 |
+	       bytes[INDEX(at + 3)];
+}
+
+/* One option a turn; the verifier cannot follow an open-coded loop of twenty turns. */
+static long walk_option(__u32 turn, struct option_walk *w)
+{
+	__u32 at = w->at;
+	__u8 kind, length;
+
+	if (at >= w->end || at >= MAX_OPTIONS)
+		return 1;
+	kind = w->bytes[INDEX(at)];
+	if (kind == 0)
+		return 1;
+	if (kind == 1) {
+		w->at = at + 1;
+		return 0;
+	}
+	length = w->bytes[INDEX(at + 1)];
+	if (length < 2 || at + length > w->end)
+		return 1;
+	if (kind == 2 && length == 4) {
+		w->found.mss = w->bytes[INDEX(at + 2)] << 8 | w->bytes[INDEX(at + 3)];
+	} else if (kind == 3 && length == 3) {
+		/* RFC 7323 section 2.3: a shift above 14 counts as 14. */
+		w->found.wscale = w->bytes[INDEX(at + 2)] > 14 ? 14 : w->bytes[INDEX(at + 2)];
+		w->found.present |= OPTION_WSCALE;
+	} else if (kind == 4 && length == 2) {
+		w->found.present |= OPTION_SACK;
+	} else if (kind == 8 && length == 10) {
+		w->found.tsval = read_be32(w->bytes, at + 2);
+		w->found.tsecr = read_be32(w->bytes, at + 6);
+		w->found.present |= OPTION_TIMESTAMPS;
+	}
+	w->at = at + length;
+	return 0;
+}
+
+/* Reads the options. What is malformed ends the walk, as in the kernel's tcp_parse_options. */
+static __always_inline void read_options(struct __sk_buff *skb, const struct packet *p, struct tcp_options *o)
+{
+	struct option_walk w;
+	__u32 length = p->header - TCP_HEADER;
+
+	__builtin_memset(o, 0, sizeof(*o));
+	if (length < 2 || length > MAX_OPTIONS)
+		return;
+	__builtin_memset(&w, 0, sizeof(w));
+	if (bpf_skb_load_bytes(skb, p->l4 + TCP_HEADER, w.bytes, length))
+		return;
+	w.end = length;
+	bpf_loop(MAX_OPTIONS, walk_option, &w, 0);
+	*o = w.found;
+}
+
+/* Reads the timestamps alone, which nearly always come first and aligned (RFC 7323 appendix A). */
+static __always_inline void read_timestamps(struct __sk_buff *skb, const struct packet *p, struct tcp_options *o)
+{
+	__be32 words[3];
+
+	if (p->header >= TCP_HEADER + TIMESTAMPS_LENGTH &&
+	    !bpf_skb_load_bytes(skb, p->l4 + TCP_HEADER, words, sizeof(words)) &&
+	    words[0] == bpf_htonl(0x0101080a)) {
+		__builtin_memset(o, 0, sizeof(*o));
+		o->tsval = bpf_ntohl(words[1]);
+		o->tsecr = bpf_ntohl(words[2]);
+		o->present = OPTION_TIMESTAMPS;
+		return;
+	}
+	read_options(skb, p, o);
+}
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Changing segments in place: new acknowledgement and window, or the whole segment turned around. */
+#ifndef T2CP_REWRITE_H
+#define T2CP_REWRITE_H
+
+#include "packet.h"
+
+#define OFFSET_ACK 8
+#define OFFSET_WINDOW 14
+#define OFFSET_CHECKSUM 16
+
+/* Writes a new acknowledgement and window into the segment and mends its checksum. */
+static __always_inline void set_ack_and_window(struct __sk_buff *skb, const struct packet *p, __u32 ack, __u16 window)
+{
+	if (ack != p->ack) {
+		__be32 old = bpf_htonl(p->ack), new = bpf_htonl(ack);
+
+		bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, old, new, sizeof(new));
+		bpf_skb_store_bytes(skb, p->l4 + OFFSET_ACK, &new, sizeof(new), 0);
+	}
+	if (window != p->window) {
+		__be16 old = bpf_htons(p->window), new = bpf_htons(window);
+
+		bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, old, new, sizeof(new));
+		bpf_skb_store_bytes(skb, p->l4 + OFFSET_WINDOW, &new, sizeof(new), 0);
+	}
+}
+
+static __always_inline __sum16 fold(__s64 sum)
+{
+	__u32 s = (__u32)sum;
+
+	s = (s & 0xffff) + (s >> 16);
+	s = (s & 0xffff) + (s >> 16);
+	return ~s;
+}
+
+/* What a segment that was turned around says. */
+struct reply {
+	__u32 seq;
+	__u32 ack;
+	__u16 window;
+	__u8 flags;
+};
+
+struct tcp_segment {
+	struct tcp_header header;
+	__u8 nop[2];
+	__u8 kind;
+	__u8 length;
+	__be32 tsval;
+	__be32 tsecr;
+};
+
+struct pseudo_header {
+	__be32 source;
+	__be32 destination;
+	__u8 zero;
+	__u8 protocol;
+	__be16 length;
+};
+
+/*
+ * Turns a segment of the service into a segment of its client without payload. The timestamps change places: TSval
+ * is the segment's TSecr, for a newer one of the client's would fail PAWS at the replica (RFC 7323 section 5).
+ * Returns false where the frame has a form that is not handled; it must be dropped then.
+ */
+static __always_inline bool turn_around(struct __sk_buff *skb, const struct packet *p, const struct reply *r)
+{
+	struct tcp_options o;
+	struct tcp_segment tcp = {};
+	struct pseudo_header pseudo = {};
+	struct iphdr ip;
+	__u8 macs[12], swapped[12];
+	__u32 length;
+
+	if (p->l4 - p->l3 != sizeof(ip))
+		return false;
+	read_timestamps(skb, p, &o);
+	length = o.present & OPTION_TIMESTAMPS ? TCP_HEADER + TIMESTAMPS_LENGTH : TCP_HEADER;
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return false;
+	if (bpf_skb_change_tail(skb, p->l4 + length, 0))
+		return false;
+
+	__builtin_memcpy(swapped, macs + 6, 6);
+	__builtin_memcpy(swapped + 6, macs, 6);
+
+	ip.saddr = p->destination.word[3];
+	ip.daddr = p->source.word[3];
+	ip.tos = 0; /* acknowledgements carry no ECT, RFC 3168 section 6.1.4 */
+	ip.tot_len = bpf_htons(sizeof(ip) + length);
+	ip.frag_off = bpf_htons(0x4000);
+	ip.check = 0;
+	ip.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
+
+	tcp.header.source = p->destination_port;
+	tcp.header.destination = p->source_port;
+	tcp.header.seq = bpf_htonl(r->seq);
+	tcp.header.ack = bpf_htonl(r->ack);
+	tcp.header.offset = (length / 4) << 4;
+	tcp.header.flags = r->flags;
+	tcp.header.window = bpf_htons(r->window);
+	tcp.nop[0] = 1;
+	tcp.nop[1] = 1;
+	tcp.kind = 8;
+	tcp.length = 10;
+	tcp.tsval = bpf_htonl(o.tsecr);
+	tcp.tsecr = bpf_htonl(o.tsval);
+
+	pseudo.source = ip.saddr;
+	pseudo.destination = ip.daddr;
+	pseudo.protocol = IPPROTO_TCP;
+	pseudo.length = bpf_htons(length);
+	__s64 sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
+	if (o.present & OPTION_TIMESTAMPS)
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp), sum);
+	else
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp.header), sum);
+	tcp.header.checksum = fold(sum);
+
+	if (bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0) ||
+	    bpf_skb_store_bytes(skb, p->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM))
+		return false;
+	if (o.present & OPTION_TIMESTAMPS)
+		return !bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM);
+	return !bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp.header), BPF_F_RECOMPUTE_CSUM);
+}
+
+#endif

@@ -1,0 +1,521 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * The backup's programs: they give each flow an exact replica, keep it in step with the primary's socket, and keep it
+ * silent until takeover.
+ *
+ * Ingress reads the copied traffic. From the handshake it learns both initial sequence numbers and all options, so
+ * that the client's first ACK can create the replica's socket in the primary's state. Later client segments go to
+ * that socket with two fields changed: the acknowledgement never exceeds what the replica has sent, and the window
+ * ends at the client's acknowledgement (the hold). So the replica has nothing in flight, ever, and takeover costs no
+ * retransmission timeout.
+ *
+ * Egress lets nothing of the service's address out. A segment that the client has acknowledged to the primary already
+ * comes back to the replica as that acknowledgement.
+ */
+#include "shadow.h"
+#include "rewrite.h"
+
+#define STATE_LISTEN 10
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Kernel types: the first only by its name, the second as in include/net/tcp.h. */
+struct sock {
+	int opaque;
+};
+struct bpf_tcp_req_attrs {
+	__u32 rcv_tsval;
+	__u32 rcv_tsecr;
+	__u16 mss;
+	__u8 rcv_wscale;
+	__u8 snd_wscale;
+	__u8 ecn_ok;
+	__u8 wscale_ok;
+	__u8 sack_ok;
+	__u8 tstamp_ok;
+	__u8 usec_ts_ok;
+	__u8 reserved[3];
+};
+
+extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
+				   int attrs__sz) __ksym;
+
+/* A full barrier between what was written before and what is read after, on every CPU. */
+static __always_inline void order(struct flow *f)
+{
+	volatile __u32 previous = __sync_fetch_and_add(&f->order, 1);
+
+	(void)previous;
+}
+
+/* The client's window in the unit of its window field, rounded down; more does not fit the field. */
+static __always_inline __u16 scale_window(const struct flow *f, __u32 bytes)
+{
+	bytes >>= f->client_wscale & 15;
+	return bytes > 0xffff ? 0xffff : bytes;
+}
+
+/*
+ * The hold: what the replica may send beyond `ack` is what the client has acknowledged to the primary. Rounding up
+ * would leave a fraction of a unit in flight, and its timer would back off. Once the client has the primary's FIN the
+ * window opens, so that the replica can close too.
+ */
+static __always_inline __u16 hold_window(const struct flow *f, __u32 ack)
+{
+	__u32 bytes = after(f->client_ack, ack) ? f->client_ack - ack : 0;
+
+	if (f->primary_fin && f->client_ack == f->primary_end)
+		bytes += 0x10000;
+	return scale_window(f, bytes);
+}
+
+/* The client's right edge as it stands, seen from a lower acknowledgement. */
+static __always_inline __u16 real_window(const struct flow *f, const struct packet *p, __u32 ack)
+{
+	return scale_window(f, ((__u32)p->window << (f->client_wscale & 15)) + (p->ack - ack));
+}
+
+/* Both sides have closed and the replica's socket is done, or will be with the segment at hand. */
+static __always_inline bool both_closed(const struct flow *f, __u32 acknowledged_by_client)
+{
+	return f->client_fin && f->replica_fin && f->replica_ack == f->client_end &&
+	       acknowledged_by_client == f->replica_end;
+}
+
+/*
+ * A segment of the primary says that the replica's socket must go. It is made the client's reset of that socket;
+ * RFC 5961 wants its sequence number exact.
+ */
+static __always_inline int reset_replica(struct __sk_buff *skb, const struct packet *p, const struct flow *f)
+{
+	struct reply r = { .seq = f->client_end, .flags = TCP_RST };
+
+	if (!turn_around(skb, p, &r))
+		return TC_ACT_STOLEN;
+	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	return TC_ACT_OK;
+}
+
+static __always_inline int primary_synack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+					  const struct flow_key *key)
+{
+	struct flow *f = bpf_map_lookup_elem(&handshakes, key), *old;
+	struct tcp_options o;
+	int verdict = TC_ACT_STOLEN;
+
+	if (!f || p->ack != f->irs + 1)
+		return TC_ACT_STOLEN;
+	if (f->synack_seen && f->iss == p->seq)
+		return TC_ACT_STOLEN;
+	read_options(skb, p, &o);
+	f->iss = p->seq;
+	f->client_ack = f->primary_end = f->replica_end = p->seq + 1;
+	f->primary_ack = f->replica_ack = p->ack;
+	f->primary_right = p->ack + p->window; /* never scaled in a SYN, RFC 7323 section 2.2 */
+	f->primary_wscale = o.wscale;
+	f->options &= o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
+	if (!(f->options & OPTION_WSCALE))
+		f->client_wscale = f->primary_wscale = 0;
+	f->synack_tsval = o.tsval;
+	f->synack_ns = f->seen_ns = bpf_ktime_get_ns();
+	f->synack_seen = 1;
+	/* Only now is it sure that the primary took the new incarnation: a SYN alone may be forged. */
+	old = bpf_map_lookup_elem(&flows, key);
+	if (old) {
+		verdict = reset_replica(skb, p, old);
+		close_flow(c, key, REASON_REPLACED);
+	}
+	return verdict;
+}
+
+static __always_inline int from_primary(struct __sk_buff *skb, const struct control *c, const struct packet *p)
+{
+	struct flow_key key;
+	struct flow *f;
+	__u32 end = sequence_end(p);
+
+	service_to_client(p, &key);
+	if ((p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+		return primary_synack(skb, c, p, &key);
+	f = bpf_map_lookup_elem(&flows, &key);
+	if (!f) {
+		f = bpf_map_lookup_elem(&handshakes, &key);
+		if (!f || !f->synack_seen)
+			return TC_ACT_STOLEN;
+	} else if (p->flags & TCP_RST) {
+		int verdict = reset_replica(skb, p, f);
+
+		close_flow(c, &key, REASON_RESET_BY_PRIMARY);
+		return verdict;
+	}
+	count(SHADOW_PRIMARY_SEGMENTS);
+	f->seen_ns = bpf_ktime_get_ns();
+	if (after(end, f->primary_end))
+		f->primary_end = end;
+	if (p->flags & TCP_FIN)
+		f->primary_fin = 1;
+	if (p->flags & TCP_ACK) {
+		__u32 right = p->ack + ((__u32)p->window << (f->primary_wscale & 15));
+
+		if (after(p->ack, f->primary_ack))
+			f->primary_ack = p->ack;
+		if (after(right, f->primary_right))
+			f->primary_right = right;
+	}
+	return TC_ACT_STOLEN;
+}
+
+static __always_inline int client_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key)
+{
+	struct flow *known = bpf_map_lookup_elem(&handshakes, key);
+	struct flow f;
+	struct tcp_options o;
+
+	if (known && known->irs == p->seq)
+		return TC_ACT_STOLEN;
+	__builtin_memset(&f, 0, sizeof(f));
+	read_options(skb, p, &o);
+	f.irs = p->seq;
+	f.client_end = p->seq + 1;
+	f.mss = o.mss ? o.mss : 536; /* RFC 9293 section 3.7.1 */
+	f.client_wscale = o.wscale;
+	f.options = o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
+	f.client_tsval = o.tsval;
+	f.client_window = p->window;
+	f.seen_ns = bpf_ktime_get_ns();
+	bpf_skb_load_bytes(skb, 0, f.local_mac, 6);
+	bpf_skb_load_bytes(skb, 6, f.remote_mac, 6);
+	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
+	return TC_ACT_STOLEN;
+}
+
+/*
+ * Creates the replica's socket out of the client's first acknowledgement: its sequence and acknowledgement numbers,
+ * less one, become IRS and ISS. Returns 0, or the reason why there is none.
+ */
+static __always_inline __u32 create_socket(struct __sk_buff *skb, const struct packet *p, const struct flow *f,
+					   const struct tcp_options *o, int *error)
+{
+	struct bpf_tcp_req_attrs attrs = {};
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *found;
+	struct sock *listener;
+	__u32 reason = REASON_NONE;
+
+	tuple.ipv4.saddr = p->source.word[3];
+	tuple.ipv4.daddr = p->destination.word[3];
+	tuple.ipv4.sport = p->source_port;
+	tuple.ipv4.dport = p->destination_port;
+	found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!found)
+		return REASON_NO_LISTENER;
+	if (found->state != STATE_LISTEN) {
+		reason = REASON_STALE_SOCKET;
+		goto release;
+	}
+	listener = (struct sock *)bpf_skc_to_tcp_sock(found);
+	if (!listener) {
+		reason = REASON_NO_LISTENER;
+		goto release;
+	}
+	attrs.mss = f->mss;
+	attrs.rcv_wscale = f->primary_wscale;
+	attrs.snd_wscale = f->client_wscale;
+	attrs.wscale_ok = !!(f->options & OPTION_WSCALE);
+	attrs.sack_ok = !!(f->options & OPTION_SACK);
+	attrs.tstamp_ok = !!(f->options & OPTION_TIMESTAMPS);
+	attrs.ecn_ok = !!(f->options & OPTION_ECN);
+	attrs.rcv_tsval = o->tsval;
+	/* The primary's timestamp clock by now, so that the replica's continues it. */
+	attrs.rcv_tsecr = f->synack_tsval + (__u32)((bpf_ktime_get_ns() - f->synack_ns) / 1000000);
+	*error = -bpf_sk_assign_tcp_reqsk(skb, listener, &attrs, sizeof(attrs));
+	if (*error)
+		reason = REASON_REFUSED;
+release:
+	bpf_sk_release(found);
+	return reason;
+}
+
+/* The client's first segment after the SYN/ACK: from here on the flow has its replica. */
+static __always_inline int first_ack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+				     const struct flow_key *key, struct flow *f)
+{
+	struct tcp_options o;
+	__u32 reason, iss_next = f->iss + 1;
+	int error = 0;
+
+	/* Another sequence number means that segments before it were missed, or that it is forged. */
+	if (p->seq != f->irs + 1 || after(iss_next, p->ack) || after(p->ack, f->primary_end)) {
+		count(SHADOW_IMPLAUSIBLE);
+		return TC_ACT_STOLEN;
+	}
+	read_timestamps(skb, p, &o);
+	f->client_end = sequence_end(p);
+	f->client_ack = p->ack;
+	f->client_window = p->window;
+	f->client_tsval = o.tsval;
+	f->client_tsecr = o.tsecr;
+	f->client_fin = !!(p->flags & TCP_FIN);
+	if (bpf_map_update_elem(&flows, key, f, BPF_ANY)) {
+		bpf_map_delete_elem(&handshakes, key);
+		report_unprotected(key, REASON_TABLE_FULL, 0);
+		return TC_ACT_STOLEN;
+	}
+	/* This one segment keeps its real window, by which the socket sizes its buffers. */
+	set_ack_and_window(skb, p, iss_next, real_window(f, p, iss_next));
+	reason = create_socket(skb, p, f, &o, &error);
+	bpf_map_delete_elem(&handshakes, key);
+	if (reason) {
+		bpf_map_delete_elem(&flows, key);
+		report_unprotected(key, reason, error);
+		return TC_ACT_STOLEN;
+	}
+	open_flow(c, key);
+	return TC_ACT_OK;
+}
+
+/* A client segment of no flow that we replicate. After takeover the stack decides; until then it must not. */
+static __always_inline int stranger(const struct control *c, const struct flow_key *key)
+{
+	__u32 one = 1;
+
+	if (c->mode != MODE_SHADOW)
+		return TC_ACT_OK;
+	count(SHADOW_UNKNOWN_FLOW);
+	if (!bpf_map_update_elem(&strangers, key, &one, BPF_NOEXIST))
+		report_unprotected(key, REASON_NO_HANDSHAKE, 0);
+	return TC_ACT_STOLEN;
+}
+
+/* RFC 9293 section 3.10.7.4: does the segment touch the primary's receive window? */
+static __always_inline bool plausible(const struct flow *f, const struct packet *p, __u32 end)
+{
+	return !after(p->seq, f->primary_right) && !after(f->primary_ack, end);
+}
+
+static __always_inline void follow_client(struct __sk_buff *skb, struct flow *f, const struct packet *p, __u32 end)
+{
+	struct tcp_options o;
+	/* What the client acknowledges, the primary has sent; beyond it there is only forgery, or a loss on the tap. */
+	__u32 ack = earlier(p->ack, f->primary_end);
+
+	if (after(end, f->client_end))
+		f->client_end = end;
+	if (p->flags & TCP_FIN)
+		f->client_fin = 1;
+	if (!after(f->client_ack, ack))
+		f->client_window = p->window;
+	if (after(ack, f->client_ack))
+		f->client_ack = ack;
+	if (f->options & OPTION_TIMESTAMPS) {
+		read_timestamps(skb, p, &o);
+		if (after(o.tsval, f->client_tsval)) {
+			f->client_tsval = o.tsval;
+			f->client_tsecr = o.tsecr;
+		}
+	}
+}
+
+static __always_inline int client_reset(const struct control *c, const struct packet *p, const struct flow_key *key,
+					const struct flow *f)
+{
+	/* The stack judges it by itself; only an exact one ends the flow for sure (RFC 5961 section 3). */
+	if (p->seq == f->client_end || p->seq == f->primary_ack || p->seq == f->replica_ack)
+		close_flow(c, key, REASON_RESET_BY_CLIENT);
+	return TC_ACT_OK;
+}
+
+static __always_inline int from_client(struct __sk_buff *skb, const struct control *c, const struct packet *p)
+{
+	struct flow_key key;
+	struct flow *f;
+	__u32 end = sequence_end(p), ack;
+	__u16 window;
+
+	client_to_service(p, &key);
+	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+		if (c->mode == MODE_SHADOW)
+			return client_syn(skb, p, &key);
+		bpf_map_delete_elem(&handshakes, &key);
+		return TC_ACT_OK;
+	}
+	if (p->truncated) {
+		count(SHADOW_TRUNCATED);
+		return TC_ACT_STOLEN;
+	}
+	f = bpf_map_lookup_elem(&flows, &key);
+	if (!f) {
+		f = bpf_map_lookup_elem(&handshakes, &key);
+		if (!f)
+			return stranger(c, &key);
+		if (!f->synack_seen || !(p->flags & TCP_ACK) || (p->flags & TCP_RST))
+			return TC_ACT_STOLEN;
+		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+		return first_ack(skb, c, p, &key, f);
+	}
+	if (f->replica_reset)
+		return c->mode == MODE_SHADOW ? TC_ACT_STOLEN : TC_ACT_OK;
+	count(SHADOW_CLIENT_SEGMENTS);
+	f->seen_ns = bpf_ktime_get_ns();
+	if (skb->pkt_type != 0)
+		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	if (p->flags & TCP_RST)
+		return client_reset(c, p, &key, f);
+	if (!(p->flags & TCP_ACK))
+		return TC_ACT_STOLEN;
+	if (c->mode != MODE_SHADOW || plausible(f, p, end))
+		follow_client(skb, f, p, end);
+	else
+		count(SHADOW_IMPLAUSIBLE);
+	order(f); /* client_ack is written, now replica_end may be read; egress does it the other way round */
+	ack = earlier(p->ack, f->replica_end);
+	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : real_window(f, p, ack);
+	set_ack_and_window(skb, p, ack, window);
+	if (both_closed(f, ack))
+		close_flow(c, &key, REASON_FIN);
+	else if (c->mode == MODE_SETTLING && !after(p->ack, f->replica_end))
+		bpf_map_delete_elem(&flows, &key); /* in step with its client: the stack needs no help any more */
+	return TC_ACT_OK;
+}
+
+SEC("tc")
+int shadow_ingress(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	struct packet p;
+
+	if (!c || c->mode == MODE_ACTIVE || skb->mark == MARK_INJECTED || !read_tcp(skb, &p))
+		return TC_ACT_OK;
+	if (is_service(&p.destination, p.destination_port))
+		return from_client(skb, c, &p);
+	if (is_service(&p.source, p.source_port))
+		return from_primary(skb, c, &p);
+	return TC_ACT_OK;
+}
+
+/* Gives the replica a segment of its client instead of letting its own out. */
+static __always_inline int answer(struct __sk_buff *skb, const struct packet *p, const struct reply *r)
+{
+	if (!turn_around(skb, p, r))
+		return TC_ACT_STOLEN;
+	count(SHADOW_SELF_ACKNOWLEDGED);
+	skb->mark = MARK_INJECTED;
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
+static __always_inline int replica_reset(const struct control *c, const struct flow_key *key, struct flow *f)
+{
+	if (c->mode != MODE_SHADOW)
+		return TC_ACT_OK;
+	if (f->client_fin || f->primary_fin) {
+		close_flow(c, key, REASON_FIN);
+	} else if (!f->replica_reset) {
+		f->replica_reset = f->unprotected = 1;
+		report_unprotected(key, REASON_REPLICA_RESET, 0);
+	}
+	return TC_ACT_STOLEN;
+}
+
+static __always_inline int from_replica(struct __sk_buff *skb, const struct control *c, const struct packet *p)
+{
+	int verdict = c->mode == MODE_SHADOW ? TC_ACT_STOLEN : TC_ACT_OK;
+	struct reply r = { .seq = p->ack, .flags = TCP_ACK };
+	__u32 end = sequence_end(p);
+	bool probe, known;
+	struct flow_key key;
+	struct flow *f;
+
+	service_to_client(p, &key);
+	f = bpf_map_lookup_elem(&flows, &key);
+	if (!f)
+		return verdict;
+	count(SHADOW_REPLICA_SEGMENTS);
+	if (p->flags & TCP_RST)
+		return replica_reset(c, &key, f);
+	/* Probes of a zero window and keep-alives repeat an old number, so that the other end answers. */
+	probe = end == p->seq && after(f->replica_end, p->seq);
+	if (after(end, f->replica_end))
+		f->replica_end = end;
+	if (p->flags & TCP_ACK)
+		f->replica_ack = p->ack;
+	f->replica_window = p->window;
+	if (p->flags & TCP_FIN)
+		f->replica_fin = 1;
+	order(f); /* replica_end is written, now client_ack may be read; ingress does it the other way round */
+	if (c->mode == MODE_SHADOW && end == p->seq && both_closed(f, earlier(f->client_ack, f->replica_end))) {
+		/* It has closed first and goes to TIME_WAIT, which is the primary's to keep: reset it. */
+		r.flags = TCP_RST;
+		close_flow(c, &key, REASON_FIN);
+		return answer(skb, p, &r);
+	}
+	known = end != p->seq && !after(end, f->client_ack);
+	if (!known && !(probe && c->mode == MODE_SHADOW))
+		return verdict;
+	r.ack = known ? end : earlier(f->client_ack, f->replica_end);
+	r.window = c->mode == MODE_SHADOW ? hold_window(f, r.ack) : f->client_window;
+	if (both_closed(f, r.ack))
+		close_flow(c, &key, REASON_FIN);
+	return answer(skb, p, &r);
+}
+
+/*
+ * ARP would betray the backup: a reply claims the address, and so does the sender field of a request. Requests ask on
+ * behalf of the interface's own address instead.
+ */
+static __always_inline int silence_arp(struct __sk_buff *skb, const struct control *c)
+{
+	struct {
+		__be16 hardware_type;
+		__be16 protocol_type;
+		__u8 hardware_length;
+		__u8 protocol_length;
+		__be16 operation;
+		__u8 sender_mac[6];
+		__be32 sender;
+		__u8 target_mac[6];
+		__be32 target;
+	} __attribute__((packed)) arp;
+	struct address sender;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
+		return TC_ACT_OK;
+	map_ipv4(&sender, arp.sender);
+	if (!is_service(&sender, 0))
+		return TC_ACT_OK;
+	if (arp.operation != bpf_htons(1) || arp.target == arp.sender || !c->own_ipv4) {
+		count(SHADOW_SILENCED);
+		return TC_ACT_STOLEN;
+	}
+	arp.sender = c->own_ipv4;
+	return bpf_skb_store_bytes(skb, ETH_HLEN, &arp, sizeof(arp), 0) ? TC_ACT_STOLEN : TC_ACT_OK;
+}
+
+SEC("tc")
+int shadow_egress(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	struct packet p;
+
+	if (!c)
+		return TC_ACT_OK;
+	if (skb->mark == MARK_INJECTED)
+		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	if (c->mode == MODE_ACTIVE)
+		return TC_ACT_OK;
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return c->mode == MODE_SHADOW ? silence_arp(skb, c) : TC_ACT_OK;
+	p.source.word[3] = 0;
+	if (read_tcp(skb, &p)) {
+		if (is_service(&p.source, p.source_port))
+			return from_replica(skb, c, &p);
+	} else if (!is_ipv4(skb) || !p.source.word[3]) {
+		return TC_ACT_OK;
+	}
+	/* Whatever else bears the address, fragments and ICMP errors too, is the primary's to send. */
+	if (c->mode != MODE_SHADOW || !is_service(&p.source, 0))
+		return TC_ACT_OK;
+	count(SHADOW_SILENCED);
+	return TC_ACT_STOLEN;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* The shadow programs' maps, counters and events. */
+#ifndef T2CP_SHADOW_H
+#define T2CP_SHADOW_H
+
+#include "packet.h"
+
+#define MAX_SERVICES 64
+#define MAX_FLOWS 65536
+#define MAX_HANDSHAKES 16384
+#define MAX_STRANGERS 4096
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SERVICES);
+	__type(key, struct service_key);
+	__type(value, __u32);
+} services SEC(".maps");
+
+/* Flows that have their socket on the replica. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_FLOWS);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* Flows before the client's first ACK. LRU and apart from the others, so that a SYN flood pushes out none of them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_HANDSHAKES);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} handshakes SEC(".maps");
+
+/* Flows already reported as unknown. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_STRANGERS);
+	__type(key, struct flow_key);
+	__type(value, __u32);
+} strangers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SHADOW_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+static __always_inline void count(__u32 counter)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
+
+	if (value)
+		*value += 1;
+}
+
+static __always_inline void report(__u32 type, __u32 reason, const struct flow_key *key, __u32 detail)
+{
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		count(SHADOW_EVENTS_LOST);
+		return;
+	}
+	e->type = type;
+	e->reason = reason;
+	e->ns = bpf_ktime_get_ns();
+	e->key = *key;
+	e->detail = detail;
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline void report_unprotected(const struct flow_key *key, __u32 reason, __u32 detail)
+{
+	count(SHADOW_FLOWS_UNPROTECTED);
+	report(EVENT_FLOW_UNPROTECTED, reason, key, detail);
+}
+
+static __always_inline void open_flow(const struct control *c, const struct flow_key *key)
+{
+	count(SHADOW_FLOWS_OPENED);
+	if (c->flags & WANT_FLOW_EVENTS)
+		report(EVENT_FLOW_OPEN, REASON_NONE, key, 0);
+}
+
+static __always_inline void close_flow(const struct control *c, const struct flow_key *key, __u32 reason)
+{
+	if (bpf_map_delete_elem(&flows, key))
+		return;
+	count(SHADOW_FLOWS_CLOSED);
+	if (c->flags & WANT_FLOW_EVENTS)
+		report(EVENT_FLOW_CLOSE, reason, key, 0);
+}
+
+static __always_inline bool is_service(const struct address *address, __be16 port)
+{
+	struct service_key key = { .address = *address, .port = port };
+
+	return bpf_map_lookup_elem(&services, &key) != NULL;
+}
+
+static __always_inline void client_to_service(const struct packet *p, struct flow_key *key)
+{
+	key->client = p->source;
+	key->server = p->destination;
+	key->client_port = p->source_port;
+	key->server_port = p->destination_port;
+}
+
+static __always_inline void service_to_client(const struct packet *p, struct flow_key *key)
+{
+	key->client = p->destination;
+	key->server = p->source;
+	key->client_port = p->destination_port;
+	key->server_port = p->source_port;
+}
+
+#endif

@@ -1,0 +1,172 @@
+/**
+ * Raw symbols of the C library; `libc.ts` and `udp.ts` make safe calls of them.
+ *
+ * @module
+ */
+
+/** The C prototypes that t2cp calls, a parameter a line. */
+const symbols = {
+  __errno_location: {
+    parameters: [],
+    result: "pointer", // int *__errno_location(void)
+  },
+  socket: {
+    parameters: [
+      "i32", // int domain
+      "i32", // int type
+      "i32", // int protocol
+    ],
+    result: "i32",
+  },
+  bind: {
+    parameters: [
+      "i32", // int sockfd
+      "buffer", // const struct sockaddr *addr
+      "u32", // socklen_t addrlen
+    ],
+    result: "i32",
+  },
+  getsockname: {
+    parameters: [
+      "i32", // int sockfd
+      "buffer", // struct sockaddr *addr
+      "buffer", // socklen_t *addrlen
+    ],
+    result: "i32",
+  },
+  setsockopt: {
+    parameters: [
+      "i32", // int sockfd
+      "i32", // int level
+      "i32", // int optname
+      "buffer", // const void *optval
+      "u32", // socklen_t optlen
+    ],
+    result: "i32",
+  },
+  sendto: {
+    parameters: [
+      "i32", // int sockfd
+      "buffer", // const void *buf
+      "usize", // size_t len
+      "i32", // int flags
+      "buffer", // const struct sockaddr *dest_addr
+      "u32", // socklen_t addrlen
+    ],
+    result: "isize",
+  },
+  recvmsg: {
+    parameters: [
+      "i32", // int sockfd
+      "buffer", // struct msghdr *msg
+      "i32", // int flags
+    ],
+    result: "isize",
+  },
+  poll: {
+    parameters: [
+      "buffer", // struct pollfd *fds
+      "u64", // nfds_t nfds
+      "i32", // int timeout, milliseconds
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  ppoll: {
+    parameters: [
+      "buffer", // struct pollfd *fds
+      "u64", // nfds_t nfds
+      "buffer", // const struct timespec *tmo_p
+      "pointer", // const sigset_t *sigmask
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  eventfd: {
+    parameters: [
+      "u32", // unsigned int initval
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  eventfd_read: {
+    parameters: [
+      "i32", // int fd
+      "buffer", // eventfd_t *value
+    ],
+    result: "i32",
+  },
+  eventfd_write: {
+    parameters: [
+      "i32", // int fd
+      "u64", // eventfd_t value
+    ],
+    result: "i32",
+  },
+  close: {
+    parameters: ["i32"], // int fd
+    result: "i32",
+  },
+  fcntl: {
+    parameters: [
+      "i32", // int fd
+      "i32", // int op
+      "i32", // int arg
+    ],
+    result: "i32",
+  },
+  mmap: {
+    parameters: [
+      "pointer", // void *addr
+      "usize", // size_t length
+      "i32", // int prot
+      "i32", // int flags
+      "i32", // int fd
+      "i64", // off_t offset
+    ],
+    result: "pointer",
+  },
+  munmap: {
+    parameters: [
+      "pointer", // void *addr
+      "usize", // size_t length
+    ],
+    result: "i32",
+  },
+  mount: {
+    parameters: [
+      "buffer", // const char *source
+      "buffer", // const char *target
+      "buffer", // const char *filesystemtype
+      "u64", // unsigned long mountflags
+      "pointer", // const void *data
+    ],
+    result: "i32",
+  },
+  umount2: {
+    parameters: [
+      "buffer", // const char *target
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  statfs: {
+    parameters: [
+      "buffer", // const char *path
+      "buffer", // struct statfs *buf
+    ],
+    result: "i32",
+  },
+  if_nametoindex: {
+    parameters: ["buffer"], // const char *ifname
+    result: "u32",
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let library: Deno.DynamicLibrary<typeof symbols> | undefined;
+
+/** The C library's symbols, opened at the first call. */
+export function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
+  library ??= Deno.dlopen("libc.so.6", symbols);
+  return library.symbols;
+}

@@ -1,0 +1,106 @@
+/**
+ * BPF ring buffers, read where they lie: both mappings are made once and drained without a call a record
+ * (kernel Documentation/bpf/ringbuf.rst).
+ *
+ * @module
+ */
+import type { BpfMap } from "./bpf_map.ts";
+import { lastErrno, SystemError } from "./errno.ts";
+import { libc } from "./libc_sys.ts";
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 1;
+const POLLIN = 1;
+
+/** Bits of a record's header (BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT). */
+const BUSY = 0x80000000;
+const DISCARDED = 0x40000000;
+const HEADER = 8;
+
+/** Bytes of a page on this machine; the mappings start at page boundaries. */
+const PAGE = 4096;
+
+/** The consumer's end of a ring buffer map. */
+export class RingBuffer implements Disposable {
+  readonly #fd: number;
+  readonly #size: number;
+  readonly #mappings: [Deno.PointerObject, number][] = [];
+  readonly #consumer: BigInt64Array;
+  readonly #producer: BigInt64Array;
+  readonly #headers: Int32Array;
+  readonly #data: ArrayBuffer;
+  #pending: Promise<unknown> = Promise.resolve();
+
+  /** Maps the ring buffer `map`, which must stay open for as long as this object is used. */
+  constructor(map: BpfMap) {
+    this.#fd = map.fd;
+    this.#size = map.info.maxEntries;
+    const consumer = this.#map(PAGE, PROT_READ | PROT_WRITE, 0);
+    // The kernel maps the data twice in a row, so that no record is broken at the end.
+    const data = this.#map(PAGE + 2 * this.#size, PROT_READ, PAGE);
+    this.#consumer = new BigInt64Array(consumer, 0, 1);
+    this.#producer = new BigInt64Array(data, 0, 1);
+    this.#headers = new Int32Array(data, PAGE);
+    this.#data = data;
+  }
+
+  #map(length: number, protection: number, offset: number): ArrayBuffer {
+    const address = libc().mmap(
+      null,
+      BigInt(length),
+      protection,
+      MAP_SHARED,
+      this.#fd,
+      BigInt(offset),
+    );
+    if (address === null || Deno.UnsafePointer.value(address) === 2n ** 64n - 1n) {
+      const errno = lastErrno();
+      this[Symbol.dispose]();
+      throw new SystemError("map the event ring buffer", errno);
+    }
+    this.#mappings.push([address, length]);
+    return Deno.UnsafePointerView.getArrayBuffer(address, length);
+  }
+
+  /** Gives each waiting record to `receive`, which must not keep the view, and frees its room. Returns their number. */
+  drain(receive: (record: DataView) => void): number {
+    let position = Number(Atomics.load(this.#consumer, 0));
+    const end = Number(Atomics.load(this.#producer, 0));
+    let records = 0;
+    while (position < end) {
+      const offset = position % this.#size;
+      const header = Atomics.load(this.#headers, offset / 4) >>> 0;
+      if (header & BUSY) break;
+      const length = header & ~(BUSY | DISCARDED);
+      if (!(header & DISCARDED)) {
+        receive(new DataView(this.#data, PAGE + offset + HEADER, length));
+        records += 1;
+      }
+      position += (length + HEADER + 7) & ~7;
+      Atomics.store(this.#consumer, 0, BigInt(position));
+    }
+    return records;
+  }
+
+  /** Waits until records may be there, at most `timeout` milliseconds: a process ends only after its last wait. */
+  async wait(timeout: number): Promise<void> {
+    const pollfd = new DataView(new ArrayBuffer(8));
+    pollfd.setInt32(0, this.#fd, true);
+    pollfd.setInt16(4, POLLIN, true);
+    const waiting = libc().poll(new Uint8Array(pollfd.buffer), 1n, timeout);
+    this.#pending = waiting;
+    await waiting;
+  }
+
+  /** The end of the last wait, for an orderly close. */
+  async idle(): Promise<void> {
+    await this.#pending;
+  }
+
+  [Symbol.dispose](): void {
+    for (const [address, length] of this.#mappings.splice(0)) {
+      libc().munmap(address, BigInt(length));
+    }
+  }
+}
