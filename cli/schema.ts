@@ -5,7 +5,11 @@
  */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 
-/** The command `schema`. */
+/**
+ * The command `schema`.
+ *
+ * @ignore
+ */
 export const command: Command<CommandContext> = buildCommand({
   docs: {
     brief: "Print the JSON Schema of the events",

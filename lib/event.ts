@@ -6,6 +6,7 @@
  */
 import * as v from "valibot";
 import { formatTime, nowMicros } from "./clock.ts";
+import { choice, count, flag, instant, measured, millis, numbers, text } from "./field.ts";
 import type { NdjsonWriter } from "./ndjson.ts";
 
 /** What every event has. Unknown types and fields pass through every command untouched. */
@@ -160,43 +161,12 @@ export interface EventDescription {
   readonly description: string;
   /** The writer may drop it while its reader is too slow. */
   readonly droppable: boolean;
-  /** The type's own fields; each schema carries its description. */
+  /**
+   * The type's own fields; each schema carries its description.
+   *
+   * @ignore
+   */
   readonly fields: v.ObjectEntries;
-}
-
-function text(description: string): v.GenericSchema<string> {
-  return v.pipe(v.string(), v.description(description));
-}
-
-function instant(description: string): v.GenericSchema<string> {
-  return v.pipe(
-    v.string(),
-    v.isoTimestamp("is not an RFC 3339 time"),
-    v.description(description),
-  );
-}
-
-function count(description: string): v.GenericSchema<number> {
-  return v.pipe(v.number(), v.integer(), v.minValue(0), v.description(description));
-}
-
-function millis(description: string): v.GenericSchema<number> {
-  return v.pipe(v.number(), v.minValue(0), v.description(`${description}, in milliseconds`));
-}
-
-function measured(description: string): v.GenericSchema<number | null> {
-  return v.pipe(
-    v.nullable(v.pipe(v.number(), v.minValue(0))),
-    v.description(`${description}, in milliseconds; null where it does not apply`),
-  );
-}
-
-function flag(description: string): v.GenericSchema<boolean> {
-  return v.pipe(v.boolean(), v.description(description));
-}
-
-function choice<const T extends string>(values: readonly T[], description: string) {
-  return v.pipe(v.picklist(values), v.description(description));
 }
 
 const target = { target: text("Name of the watched host") };
@@ -258,10 +228,7 @@ export const vocabulary: Readonly<Record<EventType, EventDescription>> = {
     fields: {
       flows: count("How many flows were taken over"),
       took_ms: millis("From the trigger to the last step"),
-      steps: v.pipe(
-        v.record(v.string(), v.number()),
-        v.description("When each step ended, in milliseconds since the trigger, by its name"),
-      ),
+      steps: numbers("When each step ended, in milliseconds since the trigger, by its name"),
     },
   },
   "flow.open": { description: "A flow has its replica", ...droppable, fields: flow },
@@ -304,7 +271,11 @@ export const vocabulary: Readonly<Record<EventType, EventDescription>> = {
   },
 };
 
-/** The fields that every event has. */
+/**
+ * The fields that every event has.
+ *
+ * @ignore
+ */
 export const commonFields: v.ObjectEntries = {
   v: v.pipe(v.literal(1), v.description("Version of the vocabulary")),
   type: text("Name of the event's type"),
@@ -328,17 +299,17 @@ function schemaOf(type: string): v.GenericSchema | undefined {
 
 /**
  * Reads one line. The result is the event, known type or not, with all its fields; or, as a
- * string, the reason why the line is none.
+ * string, the reason why the line is none: `it is not JSON`.
  */
 export function parseEvent(line: string): Event | string {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch {
-    return "Line is not JSON";
+    return "it is not JSON";
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return "Line is not a JSON object";
+    return "it is not a JSON object";
   }
   const common = v.safeParse(commonSchema, value, { abortEarly: true });
   if (!common.success) return reason(common.issues[0]);
@@ -352,9 +323,17 @@ export function parseEvent(line: string): Event | string {
 }
 
 function reason(issue: v.BaseIssue<unknown>): string {
-  const field = v.getDotPath(issue) ?? "";
-  if (issue.input === undefined) return `Field "${field}" is missing`;
-  return `Field "${field}" has the wrong value ${issue.received}`;
+  const field = `field "${v.getDotPath(issue) ?? ""}"`;
+  if (issue.input === undefined) return `${field} is missing`;
+  const got = JSON.stringify(issue.input);
+  const shown = got.length > 60 ? `${got.slice(0, 60)}…` : got;
+  // A schema knows what it expects; a check in its pipe says so as its message.
+  return `${field} is ${shown}, not ${issue.kind === "schema" ? issue.expected : issue.message}`;
+}
+
+/** Whether an event of `type` may be dropped while the reader of the output is too slow. */
+export function isDroppable(type: string): boolean {
+  return Object.hasOwn(vocabulary, type) && vocabulary[type as EventType].droppable;
 }
 
 /** Whether `event` is of the known type `type`; its fields were checked when it was parsed. */

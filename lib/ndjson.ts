@@ -20,7 +20,7 @@ export interface ReadOptions {
   signal?: AbortSignal;
 }
 
-/** A line as it came, or the reason why there is none. */
+/** A line as it came, or the reason why there is none: `it is longer than …`. */
 export type RawLine =
   /** `bytes` include the line end where there was one; `number` counts from 1. */
   | { bytes: Uint8Array; number: number }
@@ -51,7 +51,7 @@ class Splitter {
       const end = lf < 0 ? chunk.length : lf + 1;
       if (!this.#skipping && !this.#hold(chunk.subarray(start, end), lf >= 0)) {
         yield {
-          error: `Line is longer than ${this.#maxLine} bytes; skipped it`,
+          error: `it is longer than ${this.#maxLine} bytes`,
           number: this.#number,
         };
       }
@@ -164,7 +164,7 @@ export async function* readLines(
     }
     const line = decodeLine(raw.bytes);
     yield line === undefined
-      ? { error: "Line is not valid UTF-8", number: raw.number }
+      ? { error: "it is not valid UTF-8", number: raw.number }
       : { line, number: raw.number };
   }
 }
@@ -194,30 +194,34 @@ export function outputError(error: unknown): ReaderGone | Failure {
   return new Failure(ExitStatus.OS, `Cannot write the output: ${text}`, { cause: error });
 }
 
-/** How one object is written. */
+/** How one line is written. */
 export interface WriteOptions {
-  /** The object may be dropped, and counted in `dropped`, while the queue is full. */
+  /** The line may be dropped, and counted in `dropped`, while the queue is full. */
   droppable?: boolean;
 }
 
-/** Settings of {@linkcode NdjsonWriter}. */
+/** Settings of {@linkcode NdjsonWriter}: two marks of its queue, in bytes or UTF-16 code units. */
 export interface WriterOptions {
-  /** The queue is full from this many UTF-16 code units or bytes on. 4 Mi unless given. */
-  highWater?: number;
+  /** From here on, droppable lines are dropped; 1 Mi unless given. */
+  dropMark?: number;
+  /** From here on, {@linkcode NdjsonWriter.ready} waits; 4 Mi unless given. */
+  waitMark?: number;
 }
 
 /**
  * One batching writer: what is queued while a write is under way goes out together in the next one.
  *
- * Queueing never waits. A reader that stalls fills the queue: then droppable objects are dropped
- * and counted, everything else is still queued. Whoever produces without limit, as a pass-through
- * does, awaits {@linkcode NdjsonWriter.ready} before each line and so stops reading in turn.
+ * Queueing never waits, for a command must act even where nobody reads what it says. While a
+ * stalled reader keeps the queue above one mark, droppable lines are dropped and counted; all
+ * others are still queued. Whoever may produce without limit, as a pass-through does, awaits
+ * {@linkcode NdjsonWriter.ready} after each line, and so stops at a higher mark.
  */
 export class NdjsonWriter {
-  /** How many droppable objects were dropped so far. */
+  /** How many droppable lines were dropped so far. */
   dropped = 0;
   readonly #sink: Sink;
-  readonly #highWater: number;
+  readonly #dropMark: number;
+  readonly #waitMark: number;
   readonly #broken = new AbortController();
   #queue: (string | Uint8Array)[] = [];
   #queued = 0;
@@ -228,7 +232,8 @@ export class NdjsonWriter {
   /** Writes to `sink`, which nobody else may write to. */
   constructor(sink: Sink, options: WriterOptions = {}) {
     this.#sink = sink;
-    this.#highWater = options.highWater ?? 1 << 22;
+    this.#dropMark = options.dropMark ?? 1 << 20;
+    this.#waitMark = options.waitMark ?? 1 << 22;
   }
 
   /**
@@ -239,9 +244,9 @@ export class NdjsonWriter {
     return this.#broken.signal;
   }
 
-  /** Whether the queue has reached its mark. */
+  /** Whether droppable lines are dropped at the moment. */
   get full(): boolean {
-    return this.#queued >= this.#highWater;
+    return this.#queued >= this.#dropMark;
   }
 
   /**
@@ -250,26 +255,20 @@ export class NdjsonWriter {
    * @throws {TypeError} where `value` has no JSON form
    */
   write(value: object, options: WriteOptions = {}): void {
-    if (options.droppable && this.full) {
-      this.dropped++;
-      return;
-    }
-    this.#enqueue(JSON.stringify(value) + "\n");
+    if (!this.#drops(options)) this.#enqueue(JSON.stringify(value) + "\n");
   }
 
   /** Queues one line as it is, and adds a line end where it has none. */
-  raw(line: string | Uint8Array): void {
-    if (typeof line === "string") {
-      this.#enqueue(line.endsWith("\n") ? line : line + "\n");
-      return;
-    }
+  raw(line: string | Uint8Array, options: WriteOptions = {}): void {
+    if (this.#drops(options)) return;
+    const ended = typeof line === "string" ? line.endsWith("\n") : line.at(-1) === LF;
     this.#enqueue(line);
-    if (line.at(-1) !== LF) this.#enqueue("\n");
+    if (!ended) this.#enqueue("\n");
   }
 
-  /** Resolves once the queue is not full, or the sink has failed. */
+  /** Resolves once the queue is below its higher mark, or the sink has failed. */
   async ready(): Promise<void> {
-    while (this.full && !this.signal.aborted) await this.#written.promise;
+    while (this.#queued >= this.#waitMark) await this.#written.promise;
   }
 
   /**
@@ -292,6 +291,12 @@ export class NdjsonWriter {
   async close(): Promise<void> {
     this.#closed = true;
     await this.flush();
+  }
+
+  #drops(options: WriteOptions): boolean {
+    const drop = options.droppable === true && this.full;
+    if (drop) this.dropped++;
+    return drop;
   }
 
   #enqueue(line: string | Uint8Array): void {
