@@ -23,6 +23,7 @@ type Target = Command<CommandContext> | RouteMap<CommandContext>;
 
 /** Every command in the order of the help; a module is loaded only when it is needed. */
 const commands: Record<string, () => Promise<{ command: Target }>> = {
+  detect: () => import("./detect.ts"),
   lab: () => import("./lab.ts"),
   schema: () => import("./schema.ts"),
 };

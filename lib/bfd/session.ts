@@ -103,6 +103,11 @@ export class Session {
     this.#rxInForce = this.requiredMinRxInterval;
   }
 
+  /** This side's role in starting the session: section 6.1. */
+  get role(): "active" | "passive" {
+    return this.#options.role;
+  }
+
   /** bfd.DetectMult. */
   get detectMult(): number {
     return this.#configured.detectMult;

@@ -1,0 +1,192 @@
+/**
+ * `t2cp detect`: watches a host, or answers those who watch this one.
+ *
+ * @module
+ */
+import { buildCommand, type Command, type CommandContext } from "@stricli/core";
+import { parseAddress } from "../lib/address.ts";
+import { ExitStatus, Failure } from "../lib/failure.ts";
+import { parseInterface, statsFlag, wholeNumber } from "./flags.ts";
+
+interface Flags {
+  peer?: string[];
+  respond: boolean;
+  local?: string;
+  interface?: string;
+  interval?: number;
+  multiplier?: number;
+  suspect?: number;
+  target?: string;
+  stats?: number;
+}
+
+const DEFAULTS = { interval: 50, multiplier: 3, suspect: 1.5 } as const;
+
+/** The responder follows its peers' intervals down to this one, in milliseconds. */
+const RESPOND_INTERVAL = 10;
+
+const description = `Watches a host by BFD heartbeats (RFC 5880 and 5881) and prints the events up,
+suspect, failed and recovered. The watched host runs "t2cp detect --respond",
+or any other BFD speaker.
+
+  On the primary:  t2cp detect --respond
+  On the backup:   t2cp detect --peer 10.0.0.1 | t2cp takeover --on failed
+
+The host has failed when no heartbeat came for INTERVAL times MULTIPLIER,
+150 ms unless told otherwise, or when it announces that it goes down.
+t2cp-detect(8) tells more.`;
+
+/** The command `detect`. */
+export const command: Command<CommandContext> = buildCommand({
+  docs: {
+    brief: "Watch a host by heartbeats, or answer those who watch this one",
+    fullDescription: description,
+    customUsage: [
+      "--peer ADDRESS [--interval MS] [--multiplier N] [--target NAME]",
+      "--respond [--peer ADDRESS]... [--interval MS] [--multiplier N]",
+    ],
+  },
+  parameters: {
+    flags: {
+      peer: {
+        kind: "parsed",
+        parse: parsePeer,
+        brief: "Host to watch; with --respond, who may watch; may be repeated",
+        placeholder: "ADDRESS",
+        variadic: true,
+        optional: true,
+      },
+      respond: {
+        kind: "boolean",
+        brief: "Answer those who watch this host",
+        default: false,
+        withNegated: false,
+      },
+      local: {
+        kind: "parsed",
+        parse: parseAddress,
+        brief: "Use this address of this host only",
+        placeholder: "ADDRESS",
+        optional: true,
+      },
+      interface: {
+        kind: "parsed",
+        parse: parseInterface,
+        brief: "Use this network interface only",
+        placeholder: "NAME",
+        optional: true,
+      },
+      interval: {
+        kind: "parsed",
+        parse: wholeNumber(1, 60_000),
+        brief: "Milliseconds between heartbeats; 50, with --respond at least 10",
+        placeholder: "MS",
+        optional: true,
+      },
+      multiplier: {
+        kind: "parsed",
+        parse: wholeNumber(1, 255),
+        brief: "Missed heartbeats that make a failure; 3, with --respond as the peer says",
+        placeholder: "N",
+        optional: true,
+      },
+      suspect: {
+        kind: "parsed",
+        parse: parseIntervals,
+        brief: "Intervals without a heartbeat that make a suspect; 1.5, 0 for never",
+        placeholder: "N",
+        optional: true,
+      },
+      target: {
+        kind: "parsed",
+        parse: parseName,
+        brief: "Name of the watched host in the events; the peer's address unless given",
+        placeholder: "NAME",
+        optional: true,
+      },
+      stats: statsFlag,
+    },
+  },
+  async func(flags: Flags) {
+    check(flags);
+    const { detect, raisePriority, respond } = await import("../lib/detect/detect.ts");
+    const { openOutput } = await import("./context.ts");
+    const { peer = [], local, stats } = flags;
+    const common = {
+      local,
+      device: flags.interface,
+      statsInterval: stats === undefined ? undefined : stats * 1e6,
+    };
+    const output = openOutput("detect");
+    raisePriority();
+    const around = {
+      emitter: output.emitter,
+      stop: output.stop,
+      clock: () => performance.now() * 1000,
+      random: Math.random,
+    };
+    if (flags.respond) {
+      const { interval = RESPOND_INTERVAL, multiplier } = flags;
+      await respond({ ...common, allowed: peer, interval: interval * 1000, multiplier }, around);
+    } else {
+      const { interval, multiplier, suspect } = { ...DEFAULTS, ...defined(flags) };
+      const targets = peer.map((address) => ({ address, name: flags.target ?? address }));
+      const timers = { interval: interval * 1000, multiplier, suspectIntervals: suspect };
+      await detect({ ...common, ...timers, targets }, around);
+    }
+    await output.close();
+  },
+});
+
+/** Refuses flags that do not go together. */
+function check({ peer = [], respond, local, suspect, target }: Flags): void {
+  if (respond) {
+    if (target !== undefined) refuse("--target has no meaning with --respond", "leave it out");
+    if (suspect !== undefined) refuse("--suspect has no meaning with --respond", "leave it out");
+    return;
+  }
+  if (peer.length === 0) {
+    refuse("No peer to watch", `give --peer ADDRESS, or --respond to be watched`);
+  }
+  if (target !== undefined && peer.length > 1) {
+    refuse(`--target "${target}" would name several peers`, "watch one peer, or leave it out");
+  }
+  const twice = peer.find((address, i) => peer.indexOf(address) !== i);
+  if (twice !== undefined) refuse(`Peer "${twice}" is given twice`, "leave one out");
+  if (local !== undefined && peer.includes(local)) {
+    refuse(`Peer "${local}" is the local address too`, "give the address of another host");
+  }
+}
+
+function refuse(message: string, mend: string): never {
+  throw new Failure(ExitStatus.USAGE, message, { mend });
+}
+
+/** The flags that were given. */
+function defined<T extends object>(flags: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(
+    Object.entries(flags).filter(([, value]) => value !== undefined),
+  ) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
+/** The address of one host: not every address, broadcast or multicast. */
+function parsePeer(text: string): string {
+  const address = parseAddress(text);
+  const first = Number(address.split(".", 1)[0]);
+  const many = address.includes(":") ? /^(::|ff..:.*)$/.test(address) : first === 0 || first >= 224;
+  if (many) refuse(`"${text}" is not the address of one host`, `write one such as "10.0.0.1"`);
+  return address;
+}
+
+function parseIntervals(text: string): number {
+  const value = /^[0-9]{1,3}(\.[0-9]{1,3})?$/.test(text) ? Number(text) : NaN;
+  if (Number.isNaN(value)) {
+    refuse(`"${text}" is not a number of intervals`, `write one such as "1.5", or "0" for never`);
+  }
+  return value;
+}
+
+function parseName(text: string): string {
+  if (text === "") refuse("The name of the target is empty", `write one such as "primary"`);
+  return text;
+}

@@ -1,0 +1,205 @@
+/**
+ * The loop of the failure detector: the one owner of timers, which drives the BFD sessions from
+ * sockets and clock, and tells what happens as events.
+ *
+ * @module
+ */
+import { SystemError } from "../../ffi/errno.ts";
+import type { UdpAddress } from "../../ffi/udp.ts";
+import { State, stateName } from "../bfd/packet.ts";
+import type { Timers } from "../bfd/session.ts";
+import { formatTime, nowMicros } from "../clock.ts";
+import type { Emitter } from "../event.ts";
+import { type Answering, Endpoint, type Peer } from "./endpoint.ts";
+import { CONTROL_PORT, type Network } from "./network.ts";
+import { type Report, Verdict } from "./verdict.ts";
+
+/** What the loop takes from outside, so that a test can give its own. */
+export interface Surroundings {
+  /** Where the events go. */
+  emitter: Emitter;
+  /** Ends the loop in order. */
+  stop: AbortSignal;
+  /** Monotonic time, microseconds. */
+  clock: () => number;
+  /** Uniform random numbers, 0 <= r < 1. */
+  random: () => number;
+}
+
+/** Settings of a {@linkcode Detector}. */
+export interface DetectorOptions extends Surroundings {
+  /** Where packets come from and go to; the detector closes it. */
+  network: Network;
+  /** Timers of the sessions. */
+  timers: Timers;
+  /** Answers peers that ask for a session; nobody unless given. */
+  answering?: Answering;
+  /** A stats event every so many microseconds; none unless given. */
+  statsInterval?: number;
+}
+
+/** More packets than a socket's default receive buffer holds. */
+const DRAIN_LIMIT = 1024;
+
+/** The longest that peers are waited for at the end, microseconds. */
+const MAX_LINGER = 1_000_000;
+
+/** Runs the BFD sessions of a process. */
+export class Detector {
+  readonly #options: DetectorOptions;
+  readonly #endpoint: Endpoint;
+  readonly #targets = new Map<Peer, string>();
+  #nextStats: number;
+
+  /** Does nothing before {@linkcode Detector.run}. */
+  constructor(options: DetectorOptions) {
+    const { network, timers, random, answering } = options;
+    this.#options = options;
+    this.#nextStats = options.clock() + (options.statsInterval ?? Infinity);
+    const warn = (message: string): void => options.emitter.emit("warning", { message });
+    this.#endpoint = new Endpoint({ network, timers, random, answering, warn });
+  }
+
+  /**
+   * Watches the host at `address`, which the events call `target`; it is suspect after
+   * `suspectIntervals` without a packet, never where that is 0.
+   */
+  watch(address: UdpAddress, target: string, suspectIntervals: number): void {
+    const { timers, clock } = this.#options;
+    const peer = this.#endpoint.add(address);
+    this.#targets.set(peer, target);
+    peer.watcher = new Verdict({
+      session: peer.session,
+      suspectIntervals,
+      wantedDetectionTime: timers.requiredMinRxInterval * timers.detectMult,
+      now: clock(),
+      report: (report, now) => this.#report(peer, target, report, now),
+    });
+  }
+
+  /** Runs until the stop signal, tells the peers then, and closes the network. */
+  async run(): Promise<void> {
+    const { network, stop, clock } = this.#options;
+    const wake = (): void => network.wake();
+    stop.addEventListener("abort", wake);
+    try {
+      let end = Infinity;
+      while (true) {
+        this.#drain();
+        const now = clock();
+        if (stop.aborted && end === Infinity) end = this.#beginStop(now);
+        this.#endpoint.tick(now);
+        if (now >= end || this.#endpoint.stopped) break;
+        if (now >= this.#nextStats) this.#stats(now);
+        const next = Math.min(this.#endpoint.nextDeadline(), this.#nextStats, end);
+        await network.wait(next - clock());
+      }
+    } finally {
+      stop.removeEventListener("abort", wake);
+      this.#endpoint.close();
+      await network.close();
+    }
+  }
+
+  /** Takes every packet that waits: a detector that was late itself must not blame the peer. */
+  #drain(): void {
+    const { network, clock } = this.#options;
+    try {
+      for (let taken = 0; taken < DRAIN_LIMIT; taken++) {
+        const datagram = network.receive();
+        if (datagram === undefined) break;
+        this.#endpoint.receive(datagram, clock());
+      }
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      this.#endpoint.warn(`receive ${error.code}`, () => error.message);
+    }
+  }
+
+  /** Returns when the peers will have been waited for long enough. */
+  #beginStop(now: number): number {
+    const times = this.#endpoint.peers.map(({ session }) => session.detectionTime);
+    this.#endpoint.stop(now);
+    return now + Math.min(Math.max(0, ...times), MAX_LINGER);
+  }
+
+  #report(peer: Peer, target: string, report: Report, now: number): void {
+    const { emitter, timers } = this.#options;
+    // The wall clock is asked once, so that equal times stay equal.
+    const offset = nowMicros() - this.#options.clock();
+    const wall = (time: number): string => formatTime(time + offset);
+    switch (report.type) {
+      case "up":
+        emitter.emit("up", { target });
+        break;
+      case "suspect":
+        emitter.emit("suspect", { target, last_seen: wall(report.lastSeen) });
+        break;
+      case "failed": {
+        const { cause, lastSeen, evidence } = report;
+        emitter.emit("failed", {
+          target,
+          level: "host",
+          cause,
+          evidence: [{ ...evidence, last: wall(evidence.last) }],
+          last_seen: wall(lastSeen),
+          detection_ms: millis(now - lastSeen),
+        });
+        break;
+      }
+      case "recovered": {
+        const { after, since } = report;
+        emitter.emit("recovered", { target, after, lasted_ms: millis(now - since) });
+        break;
+      }
+      case "silent":
+        emitter.emit("warning", { target, message: silence(peer) });
+        break;
+      case "slow": {
+        const { session } = peer;
+        const wanted = millis(timers.requiredMinRxInterval * timers.detectMult);
+        const message = `A failure of "${target}" is detected after ` +
+          `${millis(session.detectionTime)} ms instead of ${wanted}: its BFD transmits every ` +
+          `${millis(session.receiveInterval)} ms with multiplier ${session.remoteDetectMult}`;
+        emitter.emit("warning", { target, message });
+        break;
+      }
+    }
+  }
+
+  #stats(now: number): void {
+    const { emitter, statsInterval = Infinity } = this.#options;
+    // Times that were missed are left out.
+    this.#nextStats = Math.max(this.#nextStats + statsInterval, now);
+    emitter.emit("stats", {
+      sessions: this.#endpoint.peers.map((peer) => ({
+        peer: peer.name,
+        target: this.#targets.get(peer),
+        state: stateName(peer.session.sessionState),
+        transmit_interval_ms: millis(peer.session.transmitInterval),
+        detection_time_ms: millis(peer.session.detectionTime),
+        ...peer.counters,
+      })),
+      discarded: Object.fromEntries(this.#endpoint.discarded),
+      send_errors: this.#endpoint.sendErrors,
+    });
+  }
+}
+
+/** Why a target is not up, some time after the start. */
+function silence({ name, session }: Peer): string {
+  if (session.lastReceived === undefined) {
+    return `No answer from "${name}" yet; run "t2cp detect --respond" there, ` +
+      `and let UDP port ${CONTROL_PORT} pass`;
+  }
+  if (session.remoteSessionState === State.AdminDown) {
+    return `Peer "${name}" keeps its session administratively down; enable it there`;
+  }
+  return `Peer "${name}" sends packets but does not receive ours; ` +
+    `let UDP port ${CONTROL_PORT} pass there`;
+}
+
+/** Microseconds as milliseconds, to three digits. */
+function millis(micros: number): number {
+  return Math.round(micros) / 1000;
+}
