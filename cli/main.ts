@@ -25,7 +25,10 @@ type Target = Command<CommandContext> | RouteMap<CommandContext>;
 const commands: Record<string, () => Promise<{ command: Target }>> = {
   detect: () => import("./detect.ts"),
   lab: () => import("./lab.ts"),
+  mirror: () => import("./mirror.ts"),
   schema: () => import("./schema.ts"),
+  shadow: () => import("./shadow.ts"),
+  takeover: () => import("./takeover.ts"),
 };
 
 const description = `Transparent active replication of TCP services: a backup takes over established

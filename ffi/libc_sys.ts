@@ -150,6 +150,13 @@ const symbols = {
     ],
     result: "i32",
   },
+  clock_gettime: {
+    parameters: [
+      "i32", // clockid_t clockid
+      "buffer", // struct timespec *tp
+    ],
+    result: "i32",
+  },
   statfs: {
     parameters: [
       "buffer", // const char *path

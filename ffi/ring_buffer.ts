@@ -1,6 +1,6 @@
 /**
  * BPF ring buffers, read where they lie: both mappings are made once and drained without a call a record
- * (kernel Documentation/bpf/ringbuf.rst).
+ * (kernel Documentation/bpf/ringbuf.rst). Poll {@linkcode RingBuffer.fd} to wait for records.
  *
  * @module
  */
@@ -11,7 +11,6 @@ import { libc } from "./libc_sys.ts";
 const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
-const POLLIN = 1;
 
 /** Bits of a record's header (BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT). */
 const BUSY = 0x80000000;
@@ -23,18 +22,18 @@ const PAGE = 4096;
 
 /** The consumer's end of a ring buffer map. */
 export class RingBuffer implements Disposable {
-  readonly #fd: number;
+  /** The map's descriptor; it is readable while records wait. */
+  readonly fd: number;
   readonly #size: number;
   readonly #mappings: [Deno.PointerObject, number][] = [];
   readonly #consumer: BigInt64Array;
   readonly #producer: BigInt64Array;
   readonly #headers: Int32Array;
   readonly #data: ArrayBuffer;
-  #pending: Promise<unknown> = Promise.resolve();
 
   /** Maps the ring buffer `map`, which must stay open for as long as this object is used. */
   constructor(map: BpfMap) {
-    this.#fd = map.fd;
+    this.fd = map.fd;
     this.#size = map.info.maxEntries;
     const consumer = this.#map(PAGE, PROT_READ | PROT_WRITE, 0);
     // The kernel maps the data twice in a row, so that no record is broken at the end.
@@ -51,7 +50,7 @@ export class RingBuffer implements Disposable {
       BigInt(length),
       protection,
       MAP_SHARED,
-      this.#fd,
+      this.fd,
       BigInt(offset),
     );
     if (address === null || Deno.UnsafePointer.value(address) === 2n ** 64n - 1n) {
@@ -81,21 +80,6 @@ export class RingBuffer implements Disposable {
       Atomics.store(this.#consumer, 0, BigInt(position));
     }
     return records;
-  }
-
-  /** Waits until records may be there, at most `timeout` milliseconds: a process ends only after its last wait. */
-  async wait(timeout: number): Promise<void> {
-    const pollfd = new DataView(new ArrayBuffer(8));
-    pollfd.setInt32(0, this.#fd, true);
-    pollfd.setInt16(4, POLLIN, true);
-    const waiting = libc().poll(new Uint8Array(pollfd.buffer), 1n, timeout);
-    this.#pending = waiting;
-    await waiting;
-  }
-
-  /** The end of the last wait, for an orderly close. */
-  async idle(): Promise<void> {
-    await this.#pending;
   }
 
   [Symbol.dispose](): void {

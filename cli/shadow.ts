@@ -1,0 +1,84 @@
+/**
+ * `t2cp shadow`: flags and help.
+ *
+ * @module
+ */
+import { buildCommand, type Command, type CommandContext } from "@stricli/core";
+import type { Service } from "../lib/address.ts";
+import { ExitStatus, Failure } from "../lib/failure.ts";
+import { thisHost } from "../lib/host/facts.ts";
+import { clearShadow } from "../lib/shadow/clear.ts";
+import { runShadow } from "../lib/shadow/shadow.ts";
+import { openOutput } from "./context.ts";
+import { parseInterface, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
+
+interface Flags {
+  interface?: string;
+  service?: Service[];
+  flows: boolean;
+  stats?: number;
+  clear: boolean;
+  runDir: string;
+}
+
+async function shadow(flags: Flags): Promise<void> {
+  if (flags.clear) return await clear(flags);
+  if (flags.interface === undefined || flags.service === undefined) {
+    throw new Failure(ExitStatus.USAGE, `Flags "--interface" and "--service" are needed`, {
+      mend: "t2cp shadow --interface eth0 --service 10.0.0.1:80",
+    });
+  }
+  const options = { ...flags, interface: flags.interface, services: flags.service };
+  const output = openOutput("shadow");
+  try {
+    await runShadow(options, thisHost, output.emitter, output.stop);
+  } finally {
+    await output.close();
+  }
+}
+
+async function clear(flags: Flags): Promise<void> {
+  const { found, active } = await clearShadow(flags.runDir, thisHost);
+  const said = !found
+    ? `nothing to clear in run directory "${flags.runDir}"`
+    : active
+    ? "programs removed; the service's connections go on"
+    : "the replica's connections and the programs are removed";
+  console.error(`t2cp shadow: ${said}`);
+}
+
+/** The `shadow` command. */
+export const command: Command<CommandContext> = buildCommand({
+  func: shadow,
+  parameters: {
+    flags: {
+      interface: {
+        kind: "parsed",
+        parse: parseInterface,
+        brief: "Interface that receives the copied traffic",
+        placeholder: "NAME",
+        optional: true,
+      },
+      service: { ...serviceFlag, optional: true },
+      flows: { kind: "boolean", brief: "Report every opened and closed flow", default: false },
+      stats: statsFlag,
+      clear: {
+        kind: "boolean",
+        brief: "Take down the replica's connections, then the programs",
+        default: false,
+        withNegated: false,
+      },
+      runDir: runDirFlag,
+    },
+  },
+  docs: {
+    brief: "Give each flow a silent replica on the backup",
+    fullDescription:
+      `Gives each flow of the services a replica: the backup's own server gets a socket in
+exactly the primary's state, fed by the copied traffic and silent until takeover.
+The programs stay attached when the command ends; --clear takes them down.
+
+Example, on the backup:
+  t2cp shadow --interface eth0 --service 10.77.0.100:80 --flows`,
+  },
+});

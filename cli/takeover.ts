@@ -1,0 +1,90 @@
+/**
+ * `t2cp takeover`: flags and help.
+ *
+ * @module
+ */
+import { buildCommand, type Command, type CommandContext } from "@stricli/core";
+import { ExitStatus, Failure } from "../lib/failure.ts";
+import { runTakeover } from "../lib/takeover/run.ts";
+import { openOutput } from "./context.ts";
+import { runDirFlag } from "./flags.ts";
+
+interface Flags {
+  on?: string;
+  now: boolean;
+  strict: boolean;
+  runDir: string;
+}
+
+function parseType(text: string): string {
+  if (/^[a-z][a-z0-9._-]*$/.test(text)) return text;
+  throw new Failure(ExitStatus.USAGE, `"${text}" is not the type of an event`, {
+    mend: `write one such as "failed"`,
+  });
+}
+
+async function takeover(flags: Flags): Promise<void> {
+  if (flags.now && flags.on !== undefined) {
+    throw new Failure(ExitStatus.USAGE, `Flags "--now" and "--on" exclude each other`, {
+      mend: "give one of them",
+    });
+  }
+  const output = openOutput("takeover");
+  try {
+    await runTakeover(
+      {
+        runDir: flags.runDir,
+        on: flags.now ? undefined : flags.on ?? "failed",
+        strict: flags.strict,
+      },
+      {
+        input: Deno.stdin.readable,
+        writer: output.writer,
+        emitter: output.emitter,
+        warn: (message) => console.error(`t2cp takeover: ${message}`),
+        stop: output.stop,
+      },
+    );
+  } finally {
+    await output.close();
+  }
+}
+
+/** The `takeover` command. */
+export const command: Command<CommandContext> = buildCommand({
+  func: takeover,
+  parameters: {
+    flags: {
+      on: {
+        kind: "parsed",
+        parse: parseType,
+        brief: "Type of the event that asks for the takeover; failed unless given",
+        placeholder: "TYPE",
+        optional: true,
+      },
+      now: {
+        kind: "boolean",
+        brief: "Take over at once, without reading events",
+        default: false,
+        withNegated: false,
+      },
+      strict: {
+        kind: "boolean",
+        brief: "End at an input line that is no event",
+        default: false,
+        withNegated: false,
+      },
+      runDir: runDirFlag,
+    },
+  },
+  docs: {
+    brief: "Take over the service's address and its connections, on the backup",
+    fullDescription:
+      `Waits for a failed event on stdin, then makes the replica that "t2cp shadow" keeps
+answer the clients, announces the service's address, and wakes every connection.
+Every event passes through to stdout, with an active event added.
+
+Example, on the backup:
+  t2cp detect --peer 10.77.0.11 | t2cp takeover --on failed | tee -a events.ndjson`,
+  },
+});

@@ -1,0 +1,147 @@
+/**
+ * Control sockets: a command's Unix socket that takes one JSON request a line and answers in lines of JSON.
+ *
+ * @module
+ */
+import { NdjsonWriter, readLines } from "./ndjson.ts";
+import { ExitStatus, Failure } from "./failure.ts";
+
+/** A request is short; a longer line is refused. */
+const MAX_REQUEST = 64 * 1024;
+/** More clients than this at once are turned away. */
+const MAX_CLIENTS = 64;
+
+/** Answers one request: yields the answer's lines. What it throws becomes the answer's error. */
+export type Handler = (request: Record<string, unknown>) => Iterable<object>;
+
+/** What a control socket has seen. */
+export interface ControlStats {
+  requests: number;
+  refused: number;
+}
+
+/** A control socket that is being served. */
+export interface ControlServer extends AsyncDisposable {
+  readonly stats: ControlStats;
+}
+
+/**
+ * Serves the control socket at `path`, for its owner alone (mode 0600). `handlers` has a function for each value of
+ * the request's field `request`. Every answer ends in a line with `ok`, false with an `error` where it failed.
+ *
+ * @throws {Failure} with status TEMPORARY where another process serves it
+ */
+export async function serveControl(
+  path: string,
+  handlers: Readonly<Record<string, Handler>>,
+): Promise<ControlServer> {
+  await removeStale(path);
+  const mask = Deno.umask(0o177);
+  let listener: Deno.UnixListener;
+  try {
+    listener = Deno.listen({ transport: "unix", path });
+  } finally {
+    Deno.umask(mask);
+  }
+  const stats: ControlStats = { requests: 0, refused: 0 };
+  const clients = new Set<Deno.UnixConn>();
+  const tasks = new Set<Promise<void>>();
+  const accepting = (async () => {
+    for await (const client of listener) {
+      if (clients.size >= MAX_CLIENTS) {
+        stats.refused += 1;
+        client.close();
+        continue;
+      }
+      clients.add(client);
+      const task = serveClient(client, handlers, stats).finally(() => {
+        clients.delete(client);
+        tasks.delete(task);
+      });
+      tasks.add(task);
+    }
+  })();
+  return {
+    stats,
+    async [Symbol.asyncDispose](): Promise<void> {
+      listener.close();
+      await accepting;
+      for (const client of clients) close(client);
+      await Promise.all(tasks);
+      await Deno.remove(path).catch(() => {});
+    },
+  };
+}
+
+async function serveClient(
+  client: Deno.UnixConn,
+  handlers: Readonly<Record<string, Handler>>,
+  stats: ControlStats,
+): Promise<void> {
+  const writer = new NdjsonWriter(client);
+  try {
+    for await (const line of readLines(client.readable, { maxLine: MAX_REQUEST })) {
+      stats.requests += 1;
+      for (const answer of answers(line, handlers)) {
+        writer.write(answer);
+        await writer.ready();
+        if (writer.signal.aborted) return;
+      }
+    }
+    await writer.flush();
+  } catch {
+    // The client has gone; there is nobody to tell.
+  } finally {
+    close(client);
+  }
+}
+
+function* answers(
+  line: { line: string } | { error: string },
+  handlers: Readonly<Record<string, Handler>>,
+): Generator<object> {
+  if ("error" in line) {
+    yield { ok: false, error: line.error };
+    return;
+  }
+  try {
+    const request: unknown = JSON.parse(line.line);
+    const name = (request as { request?: unknown } | null)?.request;
+    if (typeof name !== "string" || !Object.hasOwn(handlers, name)) {
+      const known = Object.keys(handlers).map((key) => `"${key}"`).join(", ");
+      throw new Failure(ExitStatus.USAGE, `Field "request" must be one of ${known}`);
+    }
+    yield* handlers[name]!(request as Record<string, unknown>);
+  } catch (error) {
+    const text = error instanceof SyntaxError
+      ? "Line is not JSON"
+      : error instanceof Failure
+      ? error.line
+      : String(error);
+    yield { ok: false, error: text };
+    return;
+  }
+  yield { ok: true };
+}
+
+/** A killed server leaves its socket's file behind. */
+async function removeStale(path: string): Promise<void> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    await Deno.remove(path).catch(() => {});
+    return;
+  }
+  throw new Failure(ExitStatus.TEMPORARY, `Another process serves the control socket "${path}"`, {
+    mend: "stop it first, or name another directory with --run-dir",
+  });
+}
+
+function close(client: Deno.UnixConn): void {
+  try {
+    client.close();
+  } catch {
+    // Closed already.
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * The bytes that the BPF programs and user space share, as `ffi/bpf/layout.h` pins them. Integers are in host byte
+ * order (little-endian) unless said otherwise; addresses and ports are in network byte order.
+ *
+ * @module
+ */
+import { formatEndpoint, from16Bytes, type Service, to16Bytes } from "../address.ts";
+
+/** Values of `enum mode`. */
+export const Mode = { SHADOW: 0, SETTLING: 1, ACTIVE: 2 } as const;
+
+/** One of the numbers of {@linkcode Mode}. */
+export type Mode = typeof Mode[keyof typeof Mode];
+
+/** A mode's name as the events show it. */
+export function modeName(mode: number): string {
+  return ["shadow", "settling", "active"][mode] ?? `mode ${mode}`;
+}
+
+/** The mark of frames for the replica's own stack. */
+export const MARK_INJECTED = 0x74326370;
+
+/** Flag of `struct control` and `struct mirror_control`: report opened and closed flows. */
+export const WANT_FLOW_EVENTS = 1;
+
+/** Flag of `struct mirror_control`: copy the primary's segments whole. */
+export const MIRROR_PAYLOAD = 2;
+
+/** Bits of {@linkcode Flow.options}. */
+export const Option = { WSCALE: 1, SACK: 2, TIMESTAMPS: 4, ECN: 8 } as const;
+
+/** `struct service_key`: offsets and size. */
+export const SERVICE_KEY = { address: 0, port: 16, size: 20 } as const;
+
+/** `struct flow_key`: offsets and size. */
+export const FLOW_KEY = {
+  client: 0,
+  server: 16,
+  client_port: 32,
+  server_port: 34,
+  size: 36,
+} as const;
+
+/** `struct control`: offsets and size. */
+export const CONTROL = { mode: 0, flags: 4, own_ipv4: 8, size: 16 } as const;
+
+/** `struct mirror_control`: offsets and size. */
+export const MIRROR_CONTROL = {
+  primary_mac: 0,
+  backup_mac: 6,
+  own_mac: 12,
+  flags: 20,
+  size: 24,
+} as const;
+
+/** `struct flow`: offsets and size. */
+export const FLOW = {
+  irs: 0,
+  iss: 4,
+  client_end: 8,
+  client_ack: 12,
+  client_tsval: 16,
+  client_tsecr: 20,
+  primary_end: 24,
+  primary_ack: 28,
+  primary_right: 32,
+  replica_end: 36,
+  replica_ack: 40,
+  synack_tsval: 44,
+  synack_ns: 48,
+  seen_ns: 56,
+  client_window: 64,
+  replica_window: 66,
+  mss: 68,
+  client_wscale: 70,
+  primary_wscale: 71,
+  options: 72,
+  synack_seen: 73,
+  client_fin: 74,
+  primary_fin: 75,
+  replica_fin: 76,
+  replica_reset: 77,
+  unprotected: 78,
+  local_mac: 80,
+  remote_mac: 86,
+  size: 96,
+} as const;
+
+/** `struct event`: offsets and size. */
+export const EVENT = { type: 0, reason: 4, ns: 8, key: 16, detail: 52, size: 56 } as const;
+
+/** The event types of `enum event_type`, by number. */
+export const eventTypes: readonly (string | undefined)[] = [
+  undefined,
+  "flow.open",
+  "flow.close",
+  "flow.unprotected",
+];
+
+/** The reasons of `enum reason`, by number, for a person. */
+export const reasons: readonly string[] = [
+  "none",
+  "both sides closed",
+  "reset by the client",
+  "reset by the primary",
+  "the client opened the same addresses and ports anew",
+  "its handshake was not seen",
+  "nobody listens on the backup",
+  "an older socket of the backup holds its addresses and ports",
+  "the kernel refused the replica's socket",
+  "the flow table is full",
+  "the replica reset it by itself",
+];
+
+/** Names of `enum shadow_counter`, in its order. */
+export const shadowCounters: readonly string[] = [
+  "client_segments",
+  "primary_segments",
+  "replica_segments",
+  "self_acknowledged",
+  "flows_opened",
+  "flows_closed",
+  "flows_unprotected",
+  "unknown_flow",
+  "implausible",
+  "truncated",
+  "malformed",
+  "silenced",
+  "events_lost",
+];
+
+/** Names of `enum mirror_counter`, in its order. */
+export const mirrorCounters: readonly string[] = [
+  "to_primary",
+  "to_primary_bytes",
+  "from_primary",
+  "from_primary_bytes",
+  "failed",
+  "events_lost",
+];
+
+/** The key of a service in the map `services`; port 0 stands for the address itself. */
+export function serviceKey(address: string, port: number): Uint8Array<ArrayBuffer> {
+  const key = new Uint8Array(SERVICE_KEY.size);
+  key.set(to16Bytes(address), SERVICE_KEY.address);
+  new DataView(key.buffer).setUint16(SERVICE_KEY.port, port);
+  return key;
+}
+
+/** The keys of `services` in the map `services`: each service, and each address. */
+export function serviceKeys(services: readonly Service[]): Uint8Array<ArrayBuffer>[] {
+  const addresses = new Set(services.map((service) => service.address));
+  return [
+    ...services.map((service) => serviceKey(service.address, service.port)),
+    ...[...addresses].map((address) => serviceKey(address, 0)),
+  ];
+}
+
+/** A flow's two ends. */
+export interface FlowEnds {
+  /** `address:port`, IPv6 in brackets. */
+  client: string;
+  /** `address:port`, IPv6 in brackets. */
+  server: string;
+}
+
+/** Reads a `struct flow_key`. */
+export function readFlowKey(view: DataView, at: number): FlowEnds {
+  const bytes = (offset: number): Uint8Array =>
+    new Uint8Array(view.buffer, view.byteOffset + at + offset, 16);
+  return {
+    client: formatEndpoint(
+      from16Bytes(bytes(FLOW_KEY.client)),
+      view.getUint16(at + FLOW_KEY.client_port),
+    ),
+    server: formatEndpoint(
+      from16Bytes(bytes(FLOW_KEY.server)),
+      view.getUint16(at + FLOW_KEY.server_port),
+    ),
+  };
+}
+
+/** A flow as the map holds it; sequence numbers are 32 bits, windows as on the wire. */
+export type Flow = Record<keyof Omit<typeof FLOW, "local_mac" | "remote_mac" | "size">, number>;
+
+const bytewise = new Set<string>([
+  "client_wscale",
+  "primary_wscale",
+  "options",
+  "synack_seen",
+  "client_fin",
+  "primary_fin",
+  "replica_fin",
+  "replica_reset",
+  "unprotected",
+]);
+const halves = new Set<string>(["client_window", "replica_window", "mss"]);
+const fields = Object.entries(FLOW).filter(([name]) =>
+  !["local_mac", "remote_mac", "size"].includes(name)
+);
+
+/** Reads a `struct flow`. */
+export function readFlow(view: DataView, at: number): Flow {
+  const flow: Record<string, number> = {};
+  for (const [name, offset] of fields) {
+    flow[name] = bytewise.has(name)
+      ? view.getUint8(at + offset)
+      : halves.has(name)
+      ? view.getUint16(at + offset, true)
+      : name.endsWith("_ns")
+      ? Number(view.getBigUint64(at + offset, true))
+      : view.getUint32(at + offset, true);
+  }
+  return flow as Flow;
+}
+
+/** A record of the ring buffer. */
+export interface FlowEvent extends FlowEnds {
+  type: string;
+  /** Index into {@linkcode reasons}. */
+  reason: number;
+  /** CLOCK_MONOTONIC in nanoseconds. */
+  ns: number;
+  /** An errno, where the reason has one. */
+  detail: number;
+}
+
+/** Reads a `struct event`; undefined where its type is not known. */
+export function readFlowEvent(view: DataView): FlowEvent | undefined {
+  if (view.byteLength < EVENT.size) return undefined;
+  const type = eventTypes[view.getUint32(EVENT.type, true)];
+  if (type === undefined) return undefined;
+  return {
+    type,
+    reason: view.getUint32(EVENT.reason, true),
+    ns: Number(view.getBigUint64(EVENT.ns, true)),
+    detail: view.getUint32(EVENT.detail, true),
+    ...readFlowKey(view, EVENT.key),
+  };
+}
+
+/** Is sequence number `a` later than `b`? RFC 9293 section 3.4. */
+export function after(a: number, b: number): boolean {
+  return ((b - a) | 0) < 0;
+}

@@ -1,0 +1,80 @@
+/**
+ * The facts of this host, read from the kernel and from iproute2.
+ *
+ * @module
+ */
+import { ExitStatus, Failure } from "../failure.ts";
+import type { HostFacts, Listener } from "../shadow/preflight.ts";
+
+/** This host, as the current network namespace shows it. */
+export const thisHost: HostFacts = {
+  sysctl(name: string): string | undefined {
+    try {
+      return Deno.readTextFileSync(`/proc/sys/${name}`).trim();
+    } catch {
+      return undefined;
+    }
+  },
+  addresses(): { name: string; address: string }[] {
+    return Deno.networkInterfaces();
+  },
+  async listeners(): Promise<Listener[]> {
+    const [tcp, mptcp] = await Promise.all([ss(["-Hltn"]), ss(["-HlnM"])]);
+    return [
+      ...parseListeners(tcp).map((listener) => ({ ...listener, mptcp: false })),
+      ...parseListeners(mptcp).map((listener) => ({ ...listener, mptcp: true })),
+    ];
+  },
+  hasKernelFunction(name: string): boolean {
+    try {
+      return Deno.readTextFileSync("/proc/kallsyms").includes(` ${name}\n`);
+    } catch {
+      return true;
+    }
+  },
+};
+
+/** Runs ss(8) and returns its output; an unknown socket kind gives none. */
+export async function ss(args: readonly string[]): Promise<string> {
+  return (await runTool("ss", args, "iproute2")).stdout;
+}
+
+/** What a tool printed. */
+export interface ToolOutput {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/**
+ * Runs a system tool to its end.
+ *
+ * @throws {Failure} with status UNAVAILABLE where it is not installed
+ */
+export async function runTool(
+  tool: string,
+  args: readonly string[],
+  debianPackage: string,
+): Promise<ToolOutput> {
+  try {
+    const output = await new Deno.Command(tool, { args: [...args], stdin: "null" }).output();
+    const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+    return { code: output.code, stdout: text(output.stdout), stderr: text(output.stderr).trim() };
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Failure(ExitStatus.UNAVAILABLE, `Program "${tool}" is not installed`, {
+      mend: `apt-get install ${debianPackage}`,
+      cause: error,
+    });
+  }
+}
+
+/** Reads the local addresses of `ss -Hltn`. */
+export function parseListeners(text: string): { address: string; port: number }[] {
+  return text.split("\n").flatMap((line) => {
+    const local = line.trim().split(/\s+/)[3];
+    const match = /^(.*?)(?:%[^:\]]*)?:(\d+)$/.exec(local ?? "");
+    if (match === null) return [];
+    return [{ address: match[1]!.replace(/^\[|\]$/g, ""), port: Number(match[2]) }];
+  });
+}

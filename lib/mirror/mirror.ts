@@ -1,0 +1,138 @@
+/**
+ * `mirror`: feeds the backup with a copy of the traffic between the clients and the primary.
+ *
+ * @module
+ */
+import { formatMac, formatService, parseMac, type Service } from "../address.ts";
+import type { Emitter } from "../event.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+import {
+  MIRROR_CONTROL,
+  MIRROR_PAYLOAD,
+  mirrorCounters,
+  WANT_FLOW_EVENTS,
+} from "../flow/layout.ts";
+import { pumpEvents, StatsTimer } from "../program/events.ts";
+import { Instance, type InstanceKind, requireInterface } from "../program/instance.ts";
+import { makeRunDir, removeRecord, takeLock, writeRecord } from "../program/run_dir.ts";
+import { writeServices } from "../shadow/programs.ts";
+import { resolveMac } from "./neighbour.ts";
+
+/** Programs and maps of `mirror`. */
+export const mirrorKind: InstanceKind = {
+  name: "mirror",
+  object: "mirror.bpf.o",
+  valueSizes: { control: MIRROR_CONTROL.size, services: 4, flows: 4, counters: 8, events: 0 },
+};
+
+/** Settings of {@linkcode runMirror}. */
+export interface MirrorOptions {
+  /** The gateway's interface to both servers. */
+  interface: string;
+  /** The primary's MAC or IP address. */
+  primary: string;
+  /** The backup's MAC or IP address. */
+  backup: string;
+  services: readonly Service[];
+  runDir: string;
+  /** Copy the primary's segments with their payload, not just their headers. */
+  payload: boolean;
+  /** Report opened and closed flows. */
+  flows: boolean;
+  /** Seconds between `stats` events. */
+  stats?: number;
+}
+
+/**
+ * Runs until `stop` is aborted, and detaches then. What a killed one left attached goes on copying, and is adopted.
+ *
+ * @throws {Failure} where a neighbour does not answer, or another mirror is in the way
+ */
+export async function runMirror(
+  options: MirrorOptions,
+  emitter: Emitter,
+  stop: AbortSignal,
+): Promise<void> {
+  const { runDir } = options;
+  refuseUdp(options.services);
+  requireInterface(options.interface);
+  const [primary, backup] = await Promise.all([
+    resolveMac(options.primary, options.interface),
+    resolveMac(options.backup, options.interface),
+  ]);
+  const own = ownMac(options.interface);
+  if (formatMac(primary) === formatMac(backup)) {
+    throw new Failure(ExitStatus.USAGE, `Primary and backup have the same MAC address`, {
+      mend: "name two hosts",
+    });
+  }
+  makeRunDir(runDir);
+  using _lock = takeLock(runDir, "mirror");
+  using instance = Instance.open(mirrorKind, runDir, options.interface, (instance) => {
+    const value = new Uint8Array(MIRROR_CONTROL.size);
+    value.set(primary, MIRROR_CONTROL.primary_mac);
+    value.set(backup, MIRROR_CONTROL.backup_mac);
+    value.set(own, MIRROR_CONTROL.own_mac);
+    const flags = (options.flows ? WANT_FLOW_EVENTS : 0) | (options.payload ? MIRROR_PAYLOAD : 0);
+    new DataView(value.buffer).setUint32(MIRROR_CONTROL.flags, flags, true);
+    writeServices(instance.map("services"), options.services);
+    instance.map("control").update(new Uint8Array(4), value);
+  });
+  try {
+    const record = {
+      interface: options.interface,
+      services: options.services.map(formatService),
+    };
+    writeRecord(runDir, "mirror", record);
+    const read = (): Record<string, number> => {
+      const sums = instance.map("counters").sums();
+      return Object.fromEntries(mirrorCounters.map((name, index) => [name, sums[index] ?? 0]));
+    };
+    const stats = new StatsTimer(emitter, read, options.stats);
+    emitter.emit("started", {
+      ...record,
+      primary: formatMac(primary),
+      backup: formatMac(backup),
+      adopted: instance.adopted,
+    });
+    let failed = 0;
+    await pumpEvents(instance.map("events"), emitter, stop, () => {
+      stats.tick();
+      const now = read()["failed"]!;
+      if (now > failed) {
+        emitter.emit("warning", {
+          message: `${now - failed} copies were not taken by interface "${options.interface}"`,
+          counter: "failed",
+          count: now - failed,
+        });
+        failed = now;
+      }
+    });
+    stats.emit();
+  } finally {
+    instance.clear();
+    removeRecord(runDir, "mirror");
+  }
+}
+
+function refuseUdp(services: readonly Service[]): void {
+  const udp = services.find((service) => service.protocol === "udp");
+  if (udp === undefined) return;
+  throw new Failure(
+    ExitStatus.USAGE,
+    `Service "${formatService(udp)}" is UDP, and only TCP is copied`,
+    {
+      mend: `write "${formatService(udp).slice(4)}" for the TCP service`,
+    },
+  );
+}
+
+function ownMac(interfaceName: string): Uint8Array {
+  const found = Deno.networkInterfaces().find(({ name }) => name === interfaceName);
+  if (found === undefined) {
+    throw new Failure(ExitStatus.NO_INPUT, `Interface "${interfaceName}" has no address`, {
+      mend: `see ip address show dev ${interfaceName}`,
+    });
+  }
+  return parseMac(found.mac);
+}

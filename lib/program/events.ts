@@ -1,0 +1,102 @@
+/**
+ * From a program's ring buffer to events, and its counters to `stats`.
+ *
+ * @module
+ */
+import type { BpfMap } from "../../ffi/bpf_map.ts";
+import { errnoName } from "../../ffi/errno.ts";
+import { monotonicMicros } from "../../ffi/clock.ts";
+import { Poller } from "../../ffi/poller.ts";
+import { RingBuffer } from "../../ffi/ring_buffer.ts";
+import { formatTime, nowMicros } from "../clock.ts";
+import type { Emitter } from "../event.ts";
+import { type FlowEvent, readFlowEvent, reasons } from "../flow/layout.ts";
+
+/** Longest wait for records, in microseconds; a stop waits no longer. */
+const WAIT = 250_000;
+/** Rest after records came, in milliseconds, so that a flood costs few wake-ups. */
+const REST = 2;
+
+/**
+ * Emits the flow events of ring buffer `map` until `stop` is aborted, and calls `each` about every quarter of a second
+ * and after each batch.
+ */
+export async function pumpEvents(
+  map: BpfMap,
+  emitter: Emitter,
+  stop: AbortSignal,
+  each: () => void,
+): Promise<void> {
+  using ring = new RingBuffer(map);
+  const poller = new Poller([ring.fd]);
+  const wake = (): void => poller.wake();
+  stop.addEventListener("abort", wake);
+  try {
+    while (!stop.aborted) {
+      await poller.wait(WAIT);
+      const records = drain(ring, emitter);
+      each();
+      if (records > 0) await new Promise((resolve) => setTimeout(resolve, REST));
+    }
+    drain(ring, emitter);
+  } finally {
+    stop.removeEventListener("abort", wake);
+    await poller.close();
+  }
+}
+
+/** Emits the records that wait, and returns their number. */
+function drain(ring: RingBuffer, emitter: Emitter): number {
+  const offset = nowMicros() - monotonicMicros();
+  return ring.drain((record) => {
+    const event = readFlowEvent(record);
+    if (event !== undefined) emitFlowEvent(event, formatTime(offset + event.ns / 1000), emitter);
+  });
+}
+
+function emitFlowEvent(event: FlowEvent, time: string, emitter: Emitter): void {
+  const { client, server } = event;
+  const cause = reasons[event.reason] ?? `reason ${event.reason}`;
+  const reason = event.detail === 0 ? cause : `${cause}: ${errnoName(event.detail)}`;
+  switch (event.type) {
+    case "flow.open":
+      return emitter.emit("flow.open", { time, client, server });
+    case "flow.close":
+      return emitter.emit("flow.close", { time, client, server, reason });
+    case "flow.unprotected":
+      return emitter.emit("flow.unprotected", { time, client, server, reason });
+  }
+}
+
+/** Emits `stats` events: every `seconds`, if given, and whenever {@linkcode StatsTimer.emit} is called. */
+export class StatsTimer {
+  readonly #emitter: Emitter;
+  readonly #read: () => Record<string, unknown>;
+  readonly #interval: number;
+  #next: number;
+
+  /** `read` gives the fields of the event; `seconds` undefined means never by itself. */
+  constructor(
+    emitter: Emitter,
+    read: () => Record<string, unknown>,
+    seconds: number | undefined,
+    now: number = performance.now(),
+  ) {
+    this.#emitter = emitter;
+    this.#read = read;
+    this.#interval = seconds === undefined ? Infinity : seconds * 1000;
+    this.#next = now + this.#interval;
+  }
+
+  /** Emits what is due at `now`, in milliseconds of a monotonic clock. */
+  tick(now: number = performance.now()): void {
+    if (now < this.#next) return;
+    this.#next = Math.max(this.#next + this.#interval, now);
+    this.emit();
+  }
+
+  /** Emits one now. */
+  emit(): void {
+    this.#emitter.emit("stats", this.#read());
+  }
+}

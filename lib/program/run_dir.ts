@@ -1,0 +1,134 @@
+/**
+ * The run directory: locks, records, control sockets, and a BPF file system of its own for pins.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { isBpfFs, mountBpfFs, unmount } from "../../ffi/bpf_fs.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+
+/** Makes the run directory, for its owner alone, where it does not exist. */
+export function makeRunDir(runDir: string): void {
+  try {
+    Deno.mkdirSync(runDir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    const status = error instanceof Deno.errors.PermissionDenied
+      ? ExitStatus.NO_PERMISSION
+      : ExitStatus.OS;
+    throw new Failure(status, `Run directory "${runDir}" cannot be made`, {
+      mend: "run as root, or name another with --run-dir",
+      cause: error,
+    });
+  }
+}
+
+/** The directory of the pins of command `name`. */
+export function pinDir(runDir: string, name: string): string {
+  return join(runDir, "bpf", name);
+}
+
+/**
+ * Mounts the run directory's BPF file system where it is not, and makes the pin directory of command `name`. The
+ * mount is our own since `ip netns exec` hides the one under /sys.
+ */
+export function makePinDir(runDir: string, name: string): string {
+  const root = join(runDir, "bpf");
+  Deno.mkdirSync(root, { recursive: true, mode: 0o700 });
+  if (!isBpfFs(root)) mountBpfFs(root);
+  const dir = pinDir(runDir, name);
+  Deno.mkdirSync(dir, { recursive: true, mode: 0o700 });
+  return dir;
+}
+
+/** Removes the pins of command `name`, and the BPF file system after its last pin. */
+export function removePinDir(runDir: string, name: string): void {
+  const dir = pinDir(runDir, name);
+  for (const pin of names(dir)) Deno.removeSync(join(dir, pin));
+  if (exists(dir)) Deno.removeSync(dir);
+  const root = join(runDir, "bpf");
+  if (!exists(root) || names(root).length > 0) return;
+  if (isBpfFs(root)) unmount(root);
+  Deno.removeSync(root);
+}
+
+/** The names in a directory; none where it does not exist. */
+export function names(dir: string): string[] {
+  try {
+    return Array.from(Deno.readDirSync(dir), (entry) => entry.name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/**
+ * Takes the lock of command `name` in the run directory; it is free again when the result is disposed, or the process
+ * ends in whatever way.
+ *
+ * @throws {Failure} with status TEMPORARY where another process has it
+ */
+export function takeLock(runDir: string, name: string): Disposable {
+  const path = join(runDir, `${name}.lock`);
+  const file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
+  if (!file.tryLockSync(true)) {
+    const pid = Deno.readTextFileSync(path).trim();
+    file.close();
+    throw new Failure(
+      ExitStatus.TEMPORARY,
+      `Another "t2cp ${name}"${
+        pid === "" ? "" : ` (process ${pid})`
+      } uses run directory "${runDir}"`,
+      { mend: "stop it first, or name another directory with --run-dir" },
+    );
+  }
+  file.truncateSync();
+  file.writeSync(new TextEncoder().encode(`${Deno.pid}\n`));
+  return { [Symbol.dispose]: () => file.close() };
+}
+
+/** What a command notes about its pins, for its next start and for `takeover`. */
+export interface InstanceRecord {
+  /** The interface that carries the programs. */
+  interface: string;
+  /** The services, as {@linkcode formatService} writes them. */
+  services: string[];
+}
+
+function recordPath(runDir: string, name: string): string {
+  return join(runDir, `${name}.json`);
+}
+
+/** Writes the record of command `name`, whole or not at all. */
+export function writeRecord(runDir: string, name: string, record: InstanceRecord): void {
+  const path = recordPath(runDir, name);
+  Deno.writeTextFileSync(`${path}.new`, JSON.stringify(record) + "\n", { mode: 0o600 });
+  Deno.renameSync(`${path}.new`, path);
+}
+
+/** The record of command `name`; undefined where there is none. */
+export function readRecord(runDir: string, name: string): InstanceRecord | undefined {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(recordPath(runDir, name));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  return JSON.parse(text);
+}
+
+/** Removes the record of command `name`. */
+export function removeRecord(runDir: string, name: string): void {
+  const path = recordPath(runDir, name);
+  if (exists(path)) Deno.removeSync(path);
+}

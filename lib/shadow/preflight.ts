@@ -1,0 +1,130 @@
+/**
+ * What a backup must have before `shadow` may start: each lack is one {@linkcode Failure} with its mend.
+ *
+ * @module
+ */
+import { LoadError } from "../../ffi/bpf_object.ts";
+import type { Service } from "../address.ts";
+import { formatService } from "../address.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+
+/** A socket that listens. */
+export interface Listener {
+  /** Local address, `*` for any. */
+  address: string;
+  port: number;
+  /** Whether it is an MPTCP socket. */
+  mptcp: boolean;
+}
+
+/** The facts of a host that the checks look at. */
+export interface HostFacts {
+  /** A setting below /proc/sys, such as `net/ipv4/tcp_sack`, without white space around it. */
+  sysctl(name: string): string | undefined;
+  /** The addresses of all interfaces. */
+  addresses(): { name: string; address: string }[];
+  /** The listening TCP and MPTCP sockets. */
+  listeners(): Promise<Listener[]>;
+  /** Whether the kernel has function `name`. */
+  hasKernelFunction(name: string): boolean;
+}
+
+const CREATE_SOCKET = "bpf_sk_assign_tcp_reqsk";
+
+function lacks(message: string, mend: string): Failure {
+  return new Failure(ExitStatus.UNAVAILABLE, message, { mend });
+}
+
+const settings: readonly [name: string, wanted: RegExp, mend: string, why: string][] = [
+  ["net/ipv4/tcp_syncookies", /^[12]$/, "1", "replica sockets are not created without it"],
+  ["net/ipv4/tcp_timestamps", /^[12]$/, "1", "flows that use timestamps get no replica"],
+  ["net/ipv4/tcp_sack", /^1$/, "1", "flows that use selective acknowledgement get no replica"],
+  ["net/ipv4/tcp_window_scaling", /^1$/, "1", "flows that scale their windows get no replica"],
+];
+
+/**
+ * Checks everything but the kernel function, which only loading the programs proves.
+ *
+ * @throws {Failure} at the first lack
+ */
+export async function checkHost(services: readonly Service[], host: HostFacts): Promise<void> {
+  for (const [name, wanted, value, why] of settings) {
+    const found = host.sysctl(name);
+    if (found === undefined || wanted.test(found)) continue;
+    const dotted = name.replaceAll("/", ".");
+    throw lacks(`Setting "${dotted}" is ${found}: ${why}`, `sysctl -w ${dotted}=${value}`);
+  }
+  const addresses = host.addresses();
+  const listeners = await host.listeners();
+  for (const service of services) {
+    const text = formatService(service);
+    if (service.protocol === "udp") {
+      throw new Failure(ExitStatus.USAGE, `Service "${text}" is UDP, and only TCP is replicated`, {
+        mend: `write "${text.slice(4)}" for the TCP service`,
+      });
+    }
+    if (!addresses.some(({ address }) => address === service.address)) {
+      throw lacks(
+        `Address "${service.address}" of service "${text}" is not on this host`,
+        `ip address add ${service.address}/${service.family === 4 ? 32 : 128} dev lo`,
+      );
+    }
+    checkListener(service, text, listeners);
+  }
+}
+
+function checkListener(service: Service, text: string, listeners: readonly Listener[]): void {
+  const any = service.family === 4 ? ["0.0.0.0", "*", "::"] : ["::", "*"];
+  const found = listeners.filter((listener) =>
+    listener.port === service.port &&
+    (listener.address === service.address || any.includes(listener.address))
+  );
+  if (found.length === 0) {
+    throw lacks(`Nobody listens on service "${text}" on this host`, "start the service here first");
+  }
+  if (found.some((listener) => listener.mptcp)) {
+    throw lacks(
+      `The listener of service "${text}" is an MPTCP socket, which cannot be replicated`,
+      "sysctl -w net.mptcp.enabled=0 and start the service anew",
+    );
+  }
+}
+
+/** The warnings that keep nothing from working: what would go wrong without the programs. */
+export function hostWarnings(
+  services: readonly Service[],
+  interfaceName: string,
+  host: HostFacts,
+): string[] {
+  const warnings: string[] = [];
+  if (!answersArp(interfaceName, host)) return warnings;
+  const addresses = [...new Set(services.filter((s) => s.family === 4).map((s) => s.address))];
+  for (const address of addresses) {
+    warnings.push(
+      `While t2cp's programs are not attached, this host answers ARP for "${address}"; ` +
+        `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`,
+    );
+  }
+  return warnings;
+}
+
+/** Whether the kernel would answer ARP at the interface for an address of another one (arp_ignore 0). */
+export function answersArp(interfaceName: string, host: HostFacts): boolean {
+  const values = ["all", interfaceName.replaceAll(".", "/")].map((name) =>
+    Number(host.sysctl(`net/ipv4/conf/${name}/arp_ignore`) ?? 0)
+  );
+  return Math.max(...values) === 0;
+}
+
+/** What a refused load of the programs means. */
+export function explainLoad(error: unknown, host: HostFacts): unknown {
+  if (!(error instanceof LoadError)) return error;
+  if (error.code !== "EPERM" && !host.hasKernelFunction(CREATE_SOCKET)) {
+    return new Failure(
+      ExitStatus.UNAVAILABLE,
+      `The kernel lacks the function "${CREATE_SOCKET}"`,
+      { mend: "run Linux 6.9 or newer", cause: error },
+    );
+  }
+  return error;
+}

@@ -1,0 +1,167 @@
+/**
+ * `shadow`: gives each flow a replica on the backup, and keeps it silent.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { familyOf, formatService, type Service, to16Bytes } from "../address.ts";
+import { serveControl } from "../control.ts";
+import type { Emitter } from "../event.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+import { Mode, modeName, WANT_FLOW_EVENTS } from "../flow/layout.ts";
+import { pumpEvents, StatsTimer } from "../program/events.ts";
+import { Instance } from "../program/instance.ts";
+import { makeRunDir, readRecord, takeLock, writeRecord } from "../program/run_dir.ts";
+import { Takeover } from "../takeover/takeover.ts";
+import { checkHost, explainLoad, type HostFacts, hostWarnings } from "./preflight.ts";
+import {
+  readControl,
+  readCounters,
+  readFlows,
+  shadowKind,
+  writeControl,
+  writeServices,
+} from "./programs.ts";
+
+/** Settings of {@linkcode runShadow}. */
+export interface ShadowOptions {
+  /** The interface that receives the copied traffic and the clients' segments after takeover. */
+  interface: string;
+  services: readonly Service[];
+  runDir: string;
+  /** Report opened and closed flows. */
+  flows: boolean;
+  /** Seconds between `stats` events. */
+  stats?: number;
+}
+
+/** Counters that must stay at zero while all is well; each rise gives a warning. */
+const anomalies: Readonly<Record<string, string>> = {
+  implausible:
+    "client segments outside the primary's window; the tap loses segments, or someone forges them",
+  truncated: "client frames shorter than they say; the copy must have the whole payload",
+  events_lost: "events did not fit into the ring buffer",
+};
+
+/** Seconds between warnings of one kind. */
+const WARNING_PAUSE = 10;
+
+/**
+ * Runs until `stop` is aborted; the programs stay attached after it, and keep the replica silent.
+ *
+ * @throws {Failure} where the host lacks something, or another shadow is in the way
+ */
+export async function runShadow(
+  options: ShadowOptions,
+  host: HostFacts,
+  emitter: Emitter,
+  stop: AbortSignal,
+): Promise<void> {
+  const { runDir, services } = options;
+  makeRunDir(runDir);
+  using _lock = takeLock(runDir, "shadow");
+  const record = { interface: options.interface, services: services.map(formatService) };
+  requireSameInterface(runDir, options.interface);
+  await checkHost(services, host);
+  using instance = openInstance(options, host);
+  writeRecord(runDir, "shadow", record);
+  await using _control = await serveShadow(runDir, instance);
+
+  const mode = readControl(instance.map("control")).mode;
+  const stats = new StatsTimer(emitter, () => readStats(instance), options.stats);
+  const warn = new AnomalyWatch(emitter, readCounters(instance.map("counters")));
+  emitter.emit("started", { ...record, adopted: instance.adopted, mode: modeName(mode) });
+  for (const message of hostWarnings(services, options.interface, host)) {
+    emitter.emit("warning", { message });
+  }
+  if (mode !== Mode.SHADOW) {
+    emitter.emit("warning", {
+      message: `This host has taken over and answers the clients; to shadow again, give the ` +
+        `service back to a primary, then: t2cp shadow --clear`,
+    });
+  }
+  await pumpEvents(instance.map("events"), emitter, stop, () => {
+    stats.tick();
+    warn.look(readCounters(instance.map("counters")));
+  });
+  stats.emit();
+}
+
+function requireSameInterface(runDir: string, interfaceName: string): void {
+  const earlier = readRecord(runDir, "shadow")?.interface;
+  if (earlier === undefined || earlier === interfaceName) return;
+  throw new Failure(
+    ExitStatus.UNAVAILABLE,
+    `Run directory "${runDir}" belongs to a shadow on interface "${earlier}"`,
+    { mend: "t2cp shadow --clear first, or name another directory with --run-dir" },
+  );
+}
+
+function openInstance(options: ShadowOptions, host: HostFacts): Instance {
+  try {
+    return Instance.open(shadowKind, options.runDir, options.interface, (instance) => {
+      const map = instance.map("control");
+      // An adopted instance keeps its mode: who is active stays active.
+      const { mode } = readControl(map);
+      const flags = options.flows ? WANT_FLOW_EVENTS : 0;
+      writeServices(instance.map("services"), options.services);
+      writeControl(map, { mode, flags, ownIpv4: ownIpv4(options, host) });
+    });
+  } catch (error) {
+    throw explainLoad(error, host);
+  }
+}
+
+/** The interface's own IPv4 address, in whose name the host may ask ARP. */
+function ownIpv4(options: ShadowOptions, host: HostFacts): Uint8Array {
+  const virtual = new Set(options.services.map((service) => service.address));
+  const own = host.addresses().find(({ name, address }) =>
+    name === options.interface && familyOf(address) === 4 && !virtual.has(address)
+  );
+  return own === undefined ? new Uint8Array(4) : to16Bytes(own.address).subarray(12);
+}
+
+function readStats(instance: Instance): Record<string, unknown> {
+  return {
+    mode: modeName(readControl(instance.map("control")).mode),
+    flows: instance.map("flows").entries().count,
+    ...readCounters(instance.map("counters")),
+  };
+}
+
+function serveShadow(runDir: string, instance: Instance): Promise<AsyncDisposable> {
+  return serveControl(join(runDir, "shadow.sock"), {
+    *flows() {
+      for (const flow of readFlows(instance.map("flows").entries())) yield { flow };
+    },
+    *stats() {
+      yield { stats: readStats(instance) };
+    },
+    *activate() {
+      using takeover = Takeover.prepare(runDir);
+      yield { active: takeover.activate() };
+    },
+  });
+}
+
+/** Turns rising counters into warnings, one of a kind in a while. */
+class AnomalyWatch {
+  readonly #emitter: Emitter;
+  readonly #seen: Record<string, number>;
+  readonly #quietUntil = new Map<string, number>();
+
+  constructor(emitter: Emitter, counters: Record<string, number>) {
+    this.#emitter = emitter;
+    this.#seen = counters;
+  }
+
+  look(counters: Record<string, number>, now: number = performance.now()): void {
+    for (const [name, text] of Object.entries(anomalies)) {
+      const rise = counters[name]! - this.#seen[name]!;
+      if (rise <= 0 || now < (this.#quietUntil.get(name) ?? 0)) continue;
+      this.#seen[name] = counters[name]!;
+      this.#quietUntil.set(name, now + WARNING_PAUSE * 1000);
+      this.#emitter.emit("warning", { message: `${rise} ${text}`, counter: name, count: rise });
+    }
+  }
+}

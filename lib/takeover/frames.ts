@@ -1,0 +1,119 @@
+/**
+ * Frames that a takeover sends: announcements of the address, and the segments that wake a flow.
+ *
+ * @module
+ */
+import { FLOW, FLOW_KEY, Option } from "../flow/layout.ts";
+
+const ETHERNET = 14;
+const IPV4 = 20;
+const TCP = 20;
+const TIMESTAMPS = 12;
+const ACK = 0x10;
+
+/** Length of an ARP announcement, in bytes. */
+export const ARP_FRAME = 42;
+
+/** Both forms of an ARP announcement (RFC 5227 section 3): peers differ in which one they heed. */
+export type ArpOperation = "request" | "reply";
+
+/** Builds a broadcast ARP announcement that `address`, four bytes, is at `mac`, six bytes. */
+export function arpAnnouncement(
+  operation: ArpOperation,
+  address: Uint8Array,
+  mac: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const frame = new Uint8Array(ARP_FRAME);
+  const view = new DataView(frame.buffer);
+  frame.fill(0xff, 0, 6);
+  frame.set(mac, 6);
+  view.setUint16(12, 0x0806);
+  view.setUint16(14, 1); // Ethernet
+  view.setUint16(16, 0x0800); // IPv4
+  view.setUint8(18, 6);
+  view.setUint8(19, 4);
+  view.setUint16(20, operation === "request" ? 1 : 2);
+  frame.set(mac, 22);
+  frame.set(address, 28);
+  if (operation === "reply") frame.fill(0xff, 32, 38);
+  frame.set(address, 38);
+  return frame;
+}
+
+/** Adds up 16-bit words for the Internet checksum (RFC 1071). */
+function sum(view: DataView, from: number, to: number, start: number): number {
+  let total = start;
+  for (let at = from; at < to; at += 2) total += view.getUint16(at);
+  return total;
+}
+
+function checksum(total: number): number {
+  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
+  return ~total & 0xffff;
+}
+
+/** What an injected segment says; sequence numbers are 32 bits, the window is unscaled as on the wire. */
+export interface Segment {
+  seq: number;
+  ack: number;
+  window: number;
+}
+
+/**
+ * Builds the frames that make a flow go on: pure acknowledgements of the client, in one buffer that is used again for
+ * every flow.
+ */
+export class WakeFrames {
+  readonly #buffer = new Uint8Array(ETHERNET + IPV4 + TCP + TIMESTAMPS);
+  readonly #view = new DataView(this.#buffer.buffer);
+
+  /**
+   * A client segment without payload, of the flow whose `struct flow_key` stands in `keys` at `keyAt` and whose
+   * `struct flow` stands in `flows` at `flowAt`. Valid until the next call.
+   */
+  build(
+    keys: DataView,
+    keyAt: number,
+    flows: DataView,
+    flowAt: number,
+    segment: Segment,
+  ): Uint8Array<ArrayBuffer> {
+    const view = this.#view;
+    const timestamps = (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
+    const tcpLength = timestamps ? TCP + TIMESTAMPS : TCP;
+    const ip = ETHERNET;
+    const tcp = ETHERNET + IPV4;
+    copy(flows, flowAt + FLOW.local_mac, view, 0, 6);
+    copy(flows, flowAt + FLOW.remote_mac, view, 6, 6);
+    view.setUint16(12, 0x0800);
+    view.setUint16(ip, 0x4500);
+    view.setUint16(ip + 2, IPV4 + tcpLength);
+    view.setUint16(ip + 4, 0);
+    view.setUint16(ip + 6, 0x4000);
+    view.setUint16(ip + 8, 0x4006); // TTL 64, TCP
+    view.setUint16(ip + 10, 0);
+    // The last four of the 16 bytes of a mapped address.
+    copy(keys, keyAt + FLOW_KEY.client + 12, view, ip + 12, 4);
+    copy(keys, keyAt + FLOW_KEY.server + 12, view, ip + 16, 4);
+    view.setUint16(ip + 10, checksum(sum(view, ip, tcp, 0)));
+    copy(keys, keyAt + FLOW_KEY.client_port, view, tcp, 2);
+    copy(keys, keyAt + FLOW_KEY.server_port, view, tcp + 2, 2);
+    view.setUint32(tcp + 4, segment.seq);
+    view.setUint32(tcp + 8, segment.ack);
+    view.setUint16(tcp + 12, (tcpLength / 4) << 12 | ACK);
+    view.setUint16(tcp + 14, segment.window);
+    view.setUint32(tcp + 16, 0);
+    if (timestamps) {
+      view.setUint32(tcp + 20, 0x0101080a);
+      view.setUint32(tcp + 24, flows.getUint32(flowAt + FLOW.client_tsval, true));
+      view.setUint32(tcp + 28, flows.getUint32(flowAt + FLOW.client_tsecr, true));
+    }
+    const pseudo = sum(view, ip + 12, ip + 20, 6 + tcpLength);
+    view.setUint16(tcp + 16, checksum(sum(view, tcp, tcp + tcpLength, pseudo)));
+    return this.#buffer.subarray(0, ETHERNET + IPV4 + tcpLength);
+  }
+}
+
+function copy(from: DataView, at: number, to: DataView, toAt: number, length: number): void {
+  for (let i = 0; i < length; i++) to.setUint8(toAt + i, from.getUint8(at + i));
+}

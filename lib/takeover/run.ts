@@ -1,0 +1,88 @@
+/**
+ * `takeover`: waits for the event, takes over, and stays until every flow goes on by itself.
+ *
+ * @module
+ */
+import { familyOf } from "../address.ts";
+import { nowMicros } from "../clock.ts";
+import type { Emitter, Event } from "../event.ts";
+import { runTool } from "../host/facts.ts";
+import type { NdjsonWriter } from "../ndjson.ts";
+import { passThrough } from "../pipeline.ts";
+import { modeName } from "../flow/layout.ts";
+import { settle } from "./settle.ts";
+import { Takeover } from "./takeover.ts";
+
+/** Settings of {@linkcode runTakeover}. */
+export interface TakeoverOptions {
+  runDir: string;
+  /** The type of the event that asks for the takeover; undefined asks at once, and reads no input. */
+  on: string | undefined;
+  /** End at the first input line that is no event. */
+  strict: boolean;
+}
+
+/** What {@linkcode runTakeover} gets from its process. */
+export interface TakeoverStreams {
+  input: ReadableStream<Uint8Array>;
+  writer: NdjsonWriter;
+  emitter: Emitter;
+  /** Told about input lines that are no events. */
+  warn: (message: string) => void;
+  stop: AbortSignal;
+}
+
+/**
+ * Runs to the end of the input; after a takeover, until the flows are settled too.
+ *
+ * @throws {Failure} where no shadow was started
+ */
+export async function runTakeover(
+  options: TakeoverOptions,
+  streams: TakeoverStreams,
+): Promise<void> {
+  const { emitter, stop } = streams;
+  using takeover = Takeover.prepare(options.runDir);
+  let settled: Promise<void> | undefined;
+  const activate = (): void => {
+    if (settled !== undefined) return;
+    emitter.emit("active", { ...takeover.activate(nowMicros()) });
+    settled = Promise.all([addAddresses(takeover, emitter), settle(takeover, stop)]).then(() => {});
+  };
+  emitter.emit("started", {
+    interface: takeover.interface,
+    services: takeover.services,
+    mode: modeName(takeover.mode),
+    ...(options.on === undefined ? {} : { on: options.on }),
+  });
+  if (options.on === undefined) {
+    activate();
+  } else {
+    await passThrough(streams.input, streams.writer, {
+      onEvent: (event: Event) => {
+        if (event.type === options.on) activate();
+      },
+      warn: streams.warn,
+      strict: options.strict,
+      signal: stop,
+    });
+  }
+  await settled;
+}
+
+/**
+ * Puts the addresses on the interface, so that the kernel answers for them whatever arp_ignore says. The flows do not
+ * wait for it: the announcements have told the neighbours already.
+ */
+async function addAddresses(takeover: Takeover, emitter: Emitter): Promise<void> {
+  for (const address of takeover.addresses) {
+    const prefix = familyOf(address) === 4 ? 32 : 128;
+    const args = ["address", "replace", `${address}/${prefix}`, "dev", takeover.interface];
+    const result = await runTool("ip", args, "iproute2");
+    if (result.code === 0) continue;
+    emitter.emit("warning", {
+      message: `Address "${address}" could not be put on interface "${takeover.interface}": ` +
+        result.stderr,
+    });
+  }
+}
