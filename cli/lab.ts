@@ -5,8 +5,12 @@
  */
 
 import { buildCommand, buildRouteMap, type CommandContext, type RouteMap } from "@stricli/core";
+import { PURPOSES } from "../lib/host/packages.ts";
+import { parseLinkRate, parsePoint, parseRate, parseSize } from "../lib/lab/quantity.ts";
+import { FAILURES } from "../lib/lab/run.ts";
+import { WORKLOADS } from "../lib/lab/workload.ts";
 import { checkName } from "../lib/lab/state.ts";
-import { runDirFlag } from "./flags.ts";
+import { parsePath, runDirFlag, wholeNumber } from "./flags.ts";
 
 const common = {
   name: {
@@ -66,9 +70,131 @@ const list = buildCommand({
   docs: { brief: "List the labs" },
 });
 
+const output = {
+  json: {
+    kind: "boolean",
+    brief: "Print events, one JSON object a line, and nothing else",
+    optional: true,
+    withNegated: false,
+  },
+  out: {
+    kind: "parsed",
+    parse: parsePath,
+    brief: "Directory for events and pictures",
+    optional: true,
+    placeholder: "DIR",
+  },
+} as const;
+
+const run = buildCommand({
+  loader: async () => (await import("./lab_run.ts")).run,
+  parameters: {
+    flags: {
+      workload: {
+        kind: "enum",
+        values: WORKLOADS,
+        brief: "What the client does",
+        default: "download",
+      },
+      failure: {
+        kind: "enum",
+        values: FAILURES,
+        brief: "What fails; host unless given, none with --plain",
+        optional: true,
+      },
+      size: {
+        kind: "parsed",
+        parse: parseSize,
+        brief: "Bytes to transfer; 200M unless given, 38400 (3 s) for echo",
+        optional: true,
+        placeholder: "BYTES",
+      },
+      rate: {
+        kind: "parsed",
+        parse: parseRate,
+        brief: "MB/s between gateway and client, 0 for no limit",
+        default: "40",
+        placeholder: "MB/S",
+      },
+      link: {
+        kind: "parsed",
+        parse: parseLinkRate,
+        brief: "Rate of the primary's link, such as 1gbit",
+        optional: true,
+        placeholder: "RATE",
+      },
+      interval: {
+        kind: "parsed",
+        parse: wholeNumber(1, 60_000),
+        brief: "Milliseconds between heartbeats",
+        default: "50",
+        placeholder: "MS",
+      },
+      multiplier: {
+        kind: "parsed",
+        parse: wholeNumber(1, 255),
+        brief: "How many heartbeats may be missing",
+        default: "3",
+        placeholder: "N",
+      },
+      after: {
+        kind: "parsed",
+        parse: parsePoint,
+        brief: "When the failure comes: share of the bytes, or time since the first one",
+        default: "40%",
+        placeholder: "POINT",
+      },
+      runs: {
+        kind: "parsed",
+        parse: wholeNumber(1, 10_000),
+        brief: "How often, each time in a new lab",
+        default: "1",
+        placeholder: "N",
+      },
+      plain: {
+        kind: "boolean",
+        brief: "Without t2cp, for comparison",
+        optional: true,
+        withNegated: false,
+      },
+      ...output,
+      keep: {
+        kind: "boolean",
+        brief: "Leave the last run's lab standing",
+        optional: true,
+        withNegated: false,
+      },
+      name: { ...common.name, default: undefined, optional: true },
+      runDir: common.runDir,
+    },
+  },
+  docs: { brief: "Run a scenario: servers, t2cp, a client, a failure; measure it" },
+});
+
+const demo = buildCommand({
+  loader: async () => (await import("./lab_run.ts")).demo,
+  parameters: { flags: { ...output, runDir: common.runDir } },
+  docs: { brief: "Show a download that survives the death of its server" },
+});
+
+const setup = buildCommand({
+  loader: async () => (await import("./lab_run.ts")).setup,
+  parameters: {
+    flags: {
+      for: {
+        kind: "enum",
+        values: PURPOSES,
+        brief: "What the packages are for; test includes demo",
+        default: "demo",
+      },
+    },
+  },
+  docs: { brief: "Install the Debian packages that the lab needs" },
+});
+
 /** The `lab` command. */
 export const command: RouteMap<CommandContext> = buildRouteMap({
-  routes: { up, exec, fail, down, list },
+  routes: { run, demo, up, exec, fail, down, list, setup },
   docs: {
     brief: "Client, gateway, primary and backup on one machine, in network namespaces",
   },

@@ -132,6 +132,12 @@ export class Lab {
     return path;
   }
 
+  /** Leaves the lab to itself: it stands on after its owner's end. */
+  release(): void {
+    delete this.#state.owner;
+    writeState(this.runDir, this.#state);
+  }
+
   /** Takes the lab down, see {@linkcode takeDown}. */
   async down(): Promise<void> {
     await takeDown(this.runDir, this.name);

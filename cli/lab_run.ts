@@ -1,0 +1,157 @@
+/**
+ * The work of `t2cp lab run`, `demo` and `setup`.
+ *
+ * @module
+ */
+
+import { ExitStatus, Failure } from "../lib/failure.ts";
+import { installPackages, type Purpose, requirePackages } from "../lib/host/packages.ts";
+import { requireRoot } from "../lib/lab/lab.ts";
+import type { Point } from "../lib/lab/quantity.ts";
+import { painter } from "../lib/lab/report.ts";
+import type { FailureName, Scenario } from "../lib/lab/run.ts";
+import { runSession } from "../lib/lab/session.ts";
+import type { WorkloadName } from "../lib/lab/workload.ts";
+import { MESSAGE_SIZE } from "../lib/lab/workload_echo.ts";
+import { openOutput, type Output, stopSignal } from "./context.ts";
+
+/** Flags of `t2cp lab demo`. */
+export interface DemoFlags {
+  /** Print events, nothing else. */
+  json?: boolean;
+  /** Where to put events and pictures. */
+  out?: string;
+  /** The run directory that holds the labs. */
+  runDir: string;
+}
+
+/** Flags of `t2cp lab run`. */
+export interface RunFlags extends DemoFlags {
+  name?: string;
+  workload: WorkloadName;
+  failure?: FailureName;
+  size?: number;
+  rate: number;
+  link?: number;
+  interval: number;
+  multiplier: number;
+  after: Point;
+  runs: number;
+  plain?: boolean;
+  keep?: boolean;
+}
+
+/** `t2cp lab run`. */
+export async function run(flags: RunFlags): Promise<void> {
+  requireRoot();
+  const { plain = false } = flags;
+  if (plain && flags.failure === "host") {
+    throw new Failure(ExitStatus.USAGE, "Without t2cp nothing survives a failure", {
+      mend: "leave out --failure host or --plain",
+    });
+  }
+  await requirePackages("demo");
+  const scenario: Scenario = {
+    ...flags,
+    plain,
+    failure: flags.failure ?? (plain ? "none" : "host"),
+    size: flags.size ?? (flags.workload === "echo" ? 600 * MESSAGE_SIZE : 200e6),
+    link: flags.link ?? 0,
+  };
+  await runAndReport(scenario, flags);
+}
+
+/** `t2cp lab demo`. */
+export async function demo(flags: DemoFlags): Promise<void> {
+  requireRoot();
+  await installPackages("demo", (line) => console.error(line));
+  const scenario: Scenario = {
+    workload: "download",
+    failure: "host",
+    size: 200e6,
+    rate: 40e6,
+    link: 0,
+    interval: 50,
+    multiplier: 3,
+    after: { share: 0.4 },
+    plain: false,
+  };
+  if (!flags.json) console.log(DEMO_TEXT);
+  await runAndReport(scenario, { ...flags, runs: 1 });
+}
+
+const DEMO_TEXT = `Four hosts, each a network namespace of this machine:
+
+    client 10.77.1.2 ---- gateway ----+---- primary 10.77.0.11
+                                      \`---- backup  10.77.0.12
+
+The service is nginx at 10.77.0.100:80, on primary and backup. What an admin types:
+
+    backup#   t2cp shadow --interface eth0 --service 10.77.0.100:80
+    gateway#  t2cp mirror --interface br0 --primary MAC --backup MAC --service 10.77.0.100:80
+    primary#  t2cp detect --respond --local 10.77.0.11
+    gateway#  t2cp detect --peer 10.77.0.11 | ssh backup t2cp takeover --on failed
+
+The client downloads a file with curl. Mid-transfer the primary's link is cut.
+`;
+
+/** `t2cp lab setup`. */
+export async function setup(flags: { for: Purpose }): Promise<void> {
+  await installPackages(flags.for, (line) => console.error(line));
+}
+
+async function runAndReport(
+  scenario: Scenario,
+  flags: DemoFlags & { name?: string; runs: number; keep?: boolean },
+): Promise<void> {
+  const output: Output | undefined = flags.json ? openOutput("lab") : undefined;
+  const stop = output === undefined ? stopSignal() : undefined;
+  const say = progressLine();
+  try {
+    await runSession({
+      scenario,
+      runs: flags.runs,
+      name: flags.name ?? `run-${Deno.pid}`,
+      runDir: flags.runDir,
+      // Who reads the events himself gets files only where he asks for them.
+      out: flags.out ?? (flags.json ? undefined : defaultDirectory()),
+      keep: flags.keep ?? false,
+      writer: output?.writer,
+      signal: output?.stop ?? stop!.signal,
+      say: say.show,
+      report: (line) => {
+        say.clear();
+        if (!flags.json) console.log(line);
+      },
+      paint: painter(Deno.stdout.isTerminal() && !Deno.noColor),
+    });
+  } finally {
+    say.clear();
+    stop?.release();
+    await output?.close();
+  }
+}
+
+/** A new name below the directory for temporary files, with the time in it. */
+function defaultDirectory(): string {
+  const time = new Date().toISOString().replaceAll(/[-:]|\..*/g, "").replace("T", "-");
+  return `${Deno.env.get("TMPDIR") ?? "/tmp"}/t2cp-lab-${time}`;
+}
+
+/** Progress on standard error: one line that changes at a terminal, else a line for each step. */
+function progressLine(): { show(line: string): void; clear(): void } {
+  const encoder = new TextEncoder();
+  const write = (text: string) => void Deno.stderr.writeSync(encoder.encode(text));
+  if (!Deno.stderr.isTerminal()) return { show: (line) => write(`${line}\n`), clear() {} };
+  let shown = false;
+  return {
+    show(line) {
+      write(`\r\x1b[K${line} …`);
+      shown = true;
+    },
+    clear() {
+      if (shown) write("\r\x1b[K");
+      shown = false;
+    },
+  };
+}

@@ -1,0 +1,208 @@
+/**
+ * Runs the commands of t2cp in a lab, each in its own process on its own host, joined by a pipe as
+ * an admin joins them.
+ *
+ * @module
+ */
+
+import { type Event, parseEvent } from "../event.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+import { MAX_LINE, readLines } from "../ndjson.ts";
+import { orInterrupted } from "./interrupt.ts";
+import type { Lab } from "./lab.ts";
+import { HostProcess, quote } from "./processes.ts";
+import type { Recorder } from "./recorder.ts";
+import { hostAddress, hostEnd, type Role, SERVICE_ADDRESS } from "./topology.ts";
+
+/** How the commands are to be started. */
+export interface CommandOptions {
+  /** The service's port. */
+  port: number;
+  /** The heartbeat's interval in milliseconds. */
+  interval: number;
+  /** How many heartbeats may be missing. */
+  multiplier: number;
+}
+
+/** One part of a command line: what runs on one host. */
+interface Part {
+  role: Role;
+  argv: string[];
+}
+
+/** One process, or several joined by a pipe, and how many commands in it say `started`. */
+interface Plan {
+  what: string;
+  parts: Part[];
+}
+
+/** The command lines that protect the service, from the backup to the watch over the primary. */
+export function planCommands(lab: Lab, options: CommandOptions): Plan[] {
+  const service = ["--service", `${SERVICE_ADDRESS}:${options.port}`];
+  const timers = ["--interval", String(options.interval), "--multiplier", `${options.multiplier}`];
+  const runDir = (role: "gateway" | "backup") => ["--run-dir", lab.roleDirectory(role)];
+  return [
+    {
+      what: "shadow",
+      parts: [{
+        role: "backup",
+        argv: ["t2cp", "shadow", "--interface", "eth0", ...service, ...runDir("backup")],
+      }],
+    },
+    {
+      what: "mirror",
+      parts: [{
+        role: "gateway",
+        argv: [
+          ...["t2cp", "mirror", "--interface", "br0"],
+          ...["--primary", hostEnd("primary").mac, "--backup", hostEnd("backup").mac],
+          ...service,
+          ...runDir("gateway"),
+        ],
+      }],
+    },
+    {
+      what: "respond",
+      parts: [{
+        role: "primary",
+        argv: ["t2cp", "detect", "--respond", "--local", hostAddress("primary"), ...timers],
+      }],
+    },
+    {
+      what: "takeover",
+      parts: [
+        {
+          role: "gateway",
+          argv: ["t2cp", "detect", "--peer", hostAddress("primary"), ...timers],
+        },
+        { role: "backup", argv: ["t2cp", "takeover", "--on", "failed", ...runDir("backup")] },
+      ],
+    },
+  ];
+}
+
+/** The command lines as an admin writes them, with the host in front. */
+export function describeCommands(lab: Lab, options: CommandOptions): string[] {
+  return planCommands(lab, options).map(({ parts }) =>
+    parts.map(({ role, argv }) => `${role}: ${quote(argv)}`).join("  |  ")
+  );
+}
+
+/** The running commands of one lab, and the events they have sent. */
+export class Commands {
+  /** Every event so far, in the order of arrival. */
+  readonly events: Event[] = [];
+  /** Rejects as soon as a command ends by itself; never resolves. */
+  readonly broken: Promise<never>;
+  readonly #processes: HostProcess[] = [];
+  readonly #readers: Promise<void>[] = [];
+  readonly #breaking = Promise.withResolvers<never>();
+  #waiting: { wanted: (event: Event) => boolean; found: (event: Event) => void }[] = [];
+  #stopping = false;
+
+  private constructor() {
+    this.broken = this.#breaking.promise;
+    // Whoever waits hears of it; that nobody waits is no error.
+    this.broken.catch(() => {});
+  }
+
+  /**
+   * Starts all commands and waits until each works and the heartbeat is up.
+   *
+   * @throws {Failure} where one ends or takes longer than twenty seconds
+   */
+  static async start(
+    lab: Lab,
+    options: CommandOptions,
+    recorder: Recorder,
+    signal: AbortSignal,
+  ): Promise<Commands> {
+    const commands = new Commands();
+    const ready = planCommands(lab, options).map((plan) => commands.#launch(lab, plan, recorder));
+    await orInterrupted(Promise.all([...ready, commands.waitFor("up", 20_000)]), signal);
+    return commands;
+  }
+
+  /** Starts one process or pipe and waits until each command in it has said `started`. */
+  async #launch(lab: Lab, plan: Plan, recorder: Recorder): Promise<void> {
+    const lines = plan.parts.map(({ role, argv }) => quote(lab.inRole(role, argv)));
+    const argv = plan.parts.length === 1 ? plan.parts[0]!.argv : ["sh", "-c", lines.join(" | ")];
+    const process = HostProcess.start(lab, {
+      what: plan.what,
+      argv,
+      stdout: true,
+      ...(plan.parts.length === 1 ? { role: plan.parts[0]!.role } : {}),
+    });
+    this.#processes.push(process);
+    let missing = plan.parts.length;
+    const started = Promise.withResolvers<void>();
+    this.#readers.push(this.#read(process, recorder, (event) => {
+      if (event.type === "started" && --missing === 0) started.resolve();
+    }));
+    process.status.then(async () => {
+      if (!this.#stopping) this.#breaking.reject(await process.unexpectedEnd());
+    });
+    await this.#bounded(started.promise, 20_000, `Command "${plan.what}" does not start`);
+  }
+
+  async #read(
+    process: HostProcess,
+    recorder: Recorder,
+    onEvent: (event: Event) => void,
+  ): Promise<void> {
+    for await (const line of readLines(process.stdout, { maxLine: MAX_LINE })) {
+      if ("error" in line) continue;
+      recorder.raw(line.line);
+      const event = parseEvent(line.line);
+      if (typeof event === "string") {
+        const message = `Line ${line.number} of "${process.what}" is no event: ${event}`;
+        recorder.emit("warning", { message });
+        continue;
+      }
+      this.events.push(event);
+      onEvent(event);
+      this.#waiting = this.#waiting.filter(({ wanted, found }) => {
+        if (!wanted(event)) return true;
+        found(event);
+        return false;
+      });
+    }
+  }
+
+  /** The first event of that type so far. */
+  find(type: string): Event | undefined {
+    return this.events.find((event) => event.type === type);
+  }
+
+  /**
+   * The first event of that type, past or to come.
+   *
+   * @throws {Failure} where a command ends first, or after `timeout` ms
+   */
+  waitFor(type: string, timeout: number): Promise<Event> {
+    const past = this.find(type);
+    if (past !== undefined) return Promise.resolve(past);
+    const event = Promise.withResolvers<Event>();
+    this.#waiting.push({ wanted: (event) => event.type === type, found: event.resolve });
+    return this.#bounded(event.promise, timeout, `No event "${type}" has come`);
+  }
+
+  async #bounded<T>(work: Promise<T>, timeout: number, message: string): Promise<T> {
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      late.reject(new Failure(ExitStatus.UNAVAILABLE, `${message} within ${timeout / 1000} s`));
+    }, timeout);
+    try {
+      return await Promise.race([work, late.promise, this.broken]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Stops the commands in the reverse order of their start, and reads what they still say. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const process of this.#processes.toReversed()) await process.stop();
+    await Promise.all(this.#readers);
+  }
+}

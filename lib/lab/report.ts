@@ -1,0 +1,124 @@
+/**
+ * A run's story for a person at a terminal.
+ *
+ * @module
+ */
+
+import { styleText } from "node:util";
+import type { Moment } from "./picture.ts";
+import { formatBytes, formatMillis } from "./quantity.ts";
+import type { Result } from "./result.ts";
+import type { Measures, Scenario, Trace } from "./run.ts";
+
+/** Colours text, or leaves it as it is. */
+export type Paint = (style: "bold" | "dim" | "red" | "green" | "yellow", text: string) => string;
+
+/** Colours where `colour` is true. */
+export function painter(colour: boolean): Paint {
+  return (style, text) => colour ? styleText(style, text, { validateStream: false }) : text;
+}
+
+/** The moments of a run that had a failure, in order of time; else none. */
+export function moments(trace: Trace): Moment[] {
+  const { cut, failed, active, firstByte } = trace;
+  const all: (Omit<Moment, "time"> & { time: number | undefined })[] = [
+    { label: "primary cut off", time: cut, look: "cut" },
+    { label: "failure detected", time: failed, look: "detected" },
+    { label: "connections taken over", time: active, look: "active" },
+    { label: "first new byte at the client", time: firstByte, look: "first" },
+  ];
+  return all.filter((moment): moment is Moment => moment.time !== undefined)
+    .sort((a, b) => a.time - b.time);
+}
+
+const VERBS = { download: "received", upload: "sent", echo: "received" } as const;
+
+/** What the client does with the bytes that are counted. */
+export function verbOf({ workload }: Pick<Scenario, "workload">): string {
+  return VERBS[workload];
+}
+
+/** What is run, in one line. */
+export function describeScenario(scenario: Scenario): string {
+  const { workload, size, rate, failure, plain } = scenario;
+  const pace = workload === "echo"
+    ? "200 messages a second"
+    : rate > 0
+    ? `${formatBytes(rate)}/s`
+    : "full speed";
+  const what = `${workload} of ${formatBytes(size)} at ${pace}`;
+  if (plain) return `${what}, without t2cp`;
+  return failure === "host" ? `${what}; the primary is cut off` : `${what}; nothing fails`;
+}
+
+/** The timeline and the measurements of one run, as lines. */
+export function reportRun(
+  scenario: Scenario,
+  measures: Measures,
+  trace: Trace,
+  paint: Paint,
+): string[] {
+  const start = trace.progress.first;
+  const seconds = (time: number) => `${((time - start!) / 1e6).toFixed(3)} s`.padStart(12);
+  const lines: string[] = [];
+  if (start !== undefined) {
+    lines.push(`${seconds(start)}  first byte`);
+    const [cut, ...rest] = moments(trace);
+    if (cut !== undefined) {
+      const share = trace.progress.bytesBefore(cut.time) / scenario.size;
+      const label = `${cut.label}, ${Math.round(share * 100)} % ${verbOf(scenario)}`;
+      lines.push(`${seconds(cut.time)}  ${paint("red", label)}`);
+      for (const { label, time } of rest) {
+        lines.push(`${`+ ${formatMillis((time - cut.time) / 1000)}`.padStart(12)}  ${label}`);
+      }
+    }
+    lines.push(`${seconds(trace.progress.last!)}  last byte, ${formatBytes(measures.bytes)}`);
+  }
+  lines.push("", ...reportMeasures(measures, paint));
+  return lines;
+}
+
+function reportMeasures(measures: Measures, paint: Paint): string[] {
+  const rows: [string, string][] = [
+    ["content", measures.sha256_equal ? "equal (SHA-256)" : paint("red", "differs")],
+    ["longest silence at the client", formatMillis(measures.stall_ms)],
+  ];
+  if (measures.failure !== "none") {
+    rows.push(
+      ["failure to detection", formatMillis(measures.detect_ms)],
+      ["takeover to first new byte", formatMillis(measures.takeover_ms)],
+    );
+  }
+  if (measures.workload !== "echo") {
+    const speed = (value: number | null) => value === null ? "–" : `${formatBytes(value)}/s`;
+    rows.push(["throughput", speed(measures.throughput)]);
+    if (measures.failure !== "none") {
+      rows.push(["  before the failure", speed(measures.throughput_before)]);
+      rows.push(["  after the takeover", speed(measures.throughput_after)]);
+    }
+  }
+  const lines = rows.map(([name, value]) => `  ${name.padEnd(30)}  ${value}`);
+  lines.push(`  ${verdict(measures, paint)}`);
+  return lines;
+}
+
+function verdict({ ok, problem, failure }: Measures, paint: Paint): string {
+  if (!ok) return paint("red", `not ok: ${problem ?? "see above"}`);
+  return paint("green", failure === "none" ? "ok" : "ok: the client noticed nothing but a pause");
+}
+
+/** The summary of several runs, as lines. */
+export function reportResult(result: Result, paint: Paint): string[] {
+  const row = (name: string, middle: number | null, worst: number | null) =>
+    `  ${name.padEnd(30)}  ${formatMillis(middle).padStart(10)}  ${
+      formatMillis(worst).padStart(10)
+    }`;
+  return [
+    paint("bold", `${result.runs} runs`) +
+    paint("dim", `${"median".padStart(34)}${"worst".padStart(12)}`),
+    row("longest silence at the client", result.stall_ms, result.stall_ms_max),
+    row("failure to detection", result.detect_ms, result.detect_ms_max),
+    row("takeover to first new byte", result.takeover_ms, result.takeover_ms_max),
+    `  ${verdict(result, paint)}`,
+  ];
+}

@@ -1,0 +1,56 @@
+/**
+ * Sums up the runs of a scenario.
+ *
+ * @module
+ */
+
+import { maximum, median } from "./measure.ts";
+import type { Measures } from "./run.ts";
+
+/** The measurements of a whole scenario: medians, and the worst of each duration. */
+export interface Result extends Measures {
+  /** How many runs there were. */
+  runs: number;
+  stall_ms_max: number | null;
+  detect_ms_max: number | null;
+  takeover_ms_max: number | null;
+}
+
+/**
+ * The result of `runs`; `expected` is how many there were to be. Fewer are not ok; of none, all
+ * measurements are null.
+ */
+export function sumUp(
+  runs: readonly Measures[],
+  scenario: Pick<Measures, "workload" | "failure">,
+  expected: number,
+): Result {
+  type Duration = "stall_ms" | "detect_ms" | "takeover_ms" | "took_ms";
+  type Speed = "throughput" | "throughput_before" | "throughput_after";
+  const all = (field: Duration | Speed) => runs.map((run) => run[field]);
+  const rounded = (value: number | null, digits: number) =>
+    value === null ? null : Number(value.toFixed(digits));
+  const millis = (field: Duration) => rounded(median(all(field)), 3);
+  const speed = (field: Speed) => rounded(median(all(field)), 0);
+  const problems = new Set(runs.flatMap(({ problem }) => problem ?? []));
+  const bytes = median(runs.map((run) => run.bytes)) ?? 0;
+  return {
+    ok: runs.length === expected && runs.every((run) => run.ok),
+    workload: scenario.workload,
+    failure: scenario.failure,
+    runs: runs.length,
+    sha256_equal: runs.length > 0 && runs.every((run) => run.sha256_equal),
+    stall_ms: millis("stall_ms"),
+    stall_ms_max: maximum(all("stall_ms")),
+    detect_ms: millis("detect_ms"),
+    detect_ms_max: maximum(all("detect_ms")),
+    takeover_ms: millis("takeover_ms"),
+    takeover_ms_max: maximum(all("takeover_ms")),
+    took_ms: millis("took_ms"),
+    bytes: Math.round(bytes),
+    throughput: speed("throughput"),
+    throughput_before: speed("throughput_before"),
+    throughput_after: speed("throughput_after"),
+    ...(problems.size === 0 ? {} : { problem: [...problems].join("; ") }),
+  };
+}

@@ -1,0 +1,320 @@
+/**
+ * One run of a scenario: a lab of its own, servers, commands, a client, perhaps a failure, and the
+ * measurements.
+ *
+ * @module
+ */
+
+import { formatTime, nowMicros } from "../clock.ts";
+import { type Event } from "../event.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+import { type CommandOptions, Commands } from "./commands.ts";
+import { LinkCut } from "./fault.ts";
+import { Interrupted, orInterrupted } from "./interrupt.ts";
+import { Lab } from "./lab.ts";
+import type { Progress } from "./measure.ts";
+import { toMillis } from "./measure.ts";
+import type { Point } from "./quantity.ts";
+import type { Recorder } from "./recorder.ts";
+import type { ServerRole } from "./servers.ts";
+import { shapeClientLink, shapeServerLink } from "./shaping.ts";
+import { run, until } from "./system.ts";
+import { SERVICE_PLACES } from "./topology.ts";
+import type { Workload, WorkloadName } from "./workload.ts";
+import { Download } from "./workload_download.ts";
+import { Echo } from "./workload_echo.ts";
+import { Upload } from "./workload_upload.ts";
+
+/** The failures by name. */
+export const FAILURES = ["host", "none"] as const;
+
+/** The name of a failure. */
+export type FailureName = typeof FAILURES[number];
+
+/** What is to be run. */
+export interface Scenario {
+  /** What the client does. */
+  workload: WorkloadName;
+  /** What fails. */
+  failure: FailureName;
+  /** Bytes to transfer. */
+  size: number;
+  /** Bytes a second of payload between gateway and client; 0 for no limit. */
+  rate: number;
+  /** Bits a second of the primary's link; 0 for no limit. */
+  link: number;
+  /** The heartbeat's interval in milliseconds. */
+  interval: number;
+  /** How many heartbeats may be missing. */
+  multiplier: number;
+  /** When the failure comes. */
+  after: Point;
+  /** Without t2cp, for comparison. */
+  plain: boolean;
+}
+
+/** What a run happens in and reports to. */
+export interface RunContext {
+  /** The lab's name. */
+  name: string;
+  /** The run directory that holds the labs. */
+  runDir: string;
+  /** Receives all events. */
+  recorder: Recorder;
+  /** Aborted where the run is to end early. */
+  signal: AbortSignal;
+  /** Receives lines on what is going on. */
+  say: (line: string) => void;
+  /** Whether the lab is left standing. */
+  keep: boolean;
+  /** Where the logs of a run that is not ok are copied to. */
+  saveLogs: (directory: string) => Promise<void>;
+}
+
+/** The measurements of one run; durations in milliseconds, null where there is none. */
+export interface Measures {
+  ok: boolean;
+  workload: WorkloadName;
+  failure: FailureName;
+  sha256_equal: boolean;
+  stall_ms: number | null;
+  detect_ms: number | null;
+  takeover_ms: number | null;
+  took_ms: number | null;
+  bytes: number;
+  /** Bytes a second over the whole transfer. */
+  throughput: number | null;
+  /** Bytes a second before the failure. */
+  throughput_before: number | null;
+  /** Bytes a second after the first new byte. */
+  throughput_after: number | null;
+  /** Why the run is not ok. */
+  problem?: string;
+  /** Further fields of the workload. */
+  [field: string]: unknown;
+}
+
+/** The moments of a run in microseconds since the epoch, and the client's progress. */
+export interface Trace {
+  progress: Progress;
+  cut?: number;
+  failed?: number;
+  trigger?: number;
+  active?: number;
+  firstByte?: number;
+}
+
+/** What one run gives. */
+export interface RunOutcome {
+  measures: Measures;
+  trace: Trace;
+}
+
+/** How far around the failure a silence is looked for, in microseconds. */
+const BEFORE_CUT = 100_000;
+const AFTER_TRIGGER = 2_000_000;
+
+/**
+ * Runs a scenario once. A failure of the scenario is in the outcome; only what kept it from being
+ * run is thrown.
+ *
+ * @throws {Failure} where lab, servers or commands do not come up, or the run is interrupted
+ */
+export async function runOnce(scenario: Scenario, context: RunContext): Promise<RunOutcome> {
+  const { name, runDir, say, signal } = context;
+  say("building the lab");
+  const lab = await Lab.create({ name, runDir, owned: true }, signal);
+  try {
+    const outcome = await runInLab(lab, scenario, context);
+    if (!outcome.measures.ok) await context.saveLogs(`${lab.directory}/log`);
+    return outcome;
+  } catch (error) {
+    if (!(error instanceof Interrupted)) await context.saveLogs(`${lab.directory}/log`);
+    throw error;
+  } finally {
+    if (context.keep) lab.release();
+    else await lab.down();
+  }
+}
+
+async function runInLab(
+  lab: Lab,
+  scenario: Scenario,
+  context: RunContext,
+): Promise<RunOutcome> {
+  const { recorder, signal, say } = context;
+  const workload = makeWorkload(lab, scenario);
+  const roles: ServerRole[] = scenario.plain ? ["primary"] : ["primary", "backup"];
+  if (scenario.plain) await removeReplicaAddress(lab);
+  if (scenario.rate > 0) await shapeClientLink(lab, scenario.rate);
+  if (scenario.link > 0) await shapeServerLink(lab, scenario.link);
+  say("starting the servers");
+  await orInterrupted(workload.startServers(roles), signal);
+  const options: CommandOptions = { ...scenario, port: workload.port };
+  let commands: Commands | undefined;
+  if (!scenario.plain) {
+    say("starting mirror, shadow, detect and takeover");
+    commands = await Commands.start(lab, options, recorder, signal);
+  }
+  say(`running the ${scenario.workload}`);
+  const trace: Trace = { progress: workload.progress };
+  const problems: string[] = [];
+  const client = workload.runClient().then((problem) =>
+    problem === undefined || problems.push(problem)
+  );
+  client.catch(() => {});
+  try {
+    await orInterrupted(
+      Promise.race([
+        transfer(lab, scenario, workload, client, trace, recorder),
+        ...(commands === undefined ? [] : [commands.broken]),
+      ]),
+      signal,
+    );
+  } catch (error) {
+    if (!(error instanceof Failure) || error instanceof Interrupted) throw error;
+    problems.push(error.message);
+  }
+  await workload.stopClient();
+  await client;
+  await commands?.stop();
+  if (commands !== undefined) problems.push(...examine(scenario, commands, trace));
+  const equal = await workload.verify(scenario.failure === "host" ? "backup" : "primary");
+  if (!equal) problems.push("the content differs");
+  return { measures: measure(scenario, workload, trace, equal, problems, commands), trace };
+}
+
+function makeWorkload(lab: Lab, scenario: Scenario): Workload {
+  const options = { lab, scratch: lab.makeScratch(), size: scenario.size };
+  switch (scenario.workload) {
+    case "download":
+      return new Download(options);
+    case "upload":
+      return new Upload(options);
+    case "echo":
+      return new Echo(options);
+  }
+}
+
+/** Without t2cp nothing keeps the backup from answering for the service's address. */
+async function removeReplicaAddress(lab: Lab): Promise<void> {
+  for (const { role, name, address } of SERVICE_PLACES.filter(({ role }) => role === "backup")) {
+    await run(lab.inRole(role, ["ip", "address", "delete", address, "dev", name]));
+  }
+}
+
+/** Waits for the client's end and makes the failure on the way; bounded. */
+async function transfer(
+  lab: Lab,
+  scenario: Scenario,
+  workload: Workload,
+  client: Promise<unknown>,
+  trace: Trace,
+  recorder: Recorder,
+): Promise<void> {
+  let ended = false;
+  const end = client.then(() => ended = true);
+  const seconds = timeLimit(scenario);
+  const started = nowMicros();
+  recorder.emit("lab.mark", { what: "client started", time: formatTime(started) });
+  if (scenario.failure === "host") {
+    const cut = new LinkCut(lab);
+    try {
+      const due = () => ended || isDue(scenario, workload.progress);
+      if (!await until(due, seconds * 1000, 2)) throw tooLate(scenario, seconds);
+      if (ended) {
+        throw new Failure(ExitStatus.UNAVAILABLE, "The client ended before the failure was due");
+      }
+      trace.cut = await cut.cut();
+      recorder.emit("lab.mark", { what: "primary cut off", time: formatTime(trace.cut) });
+    } finally {
+      await cut.cancel();
+    }
+  }
+  const left = Math.max(1000, seconds * 1000 - (nowMicros() - started) / 1000);
+  if (!await until(() => ended, left, 5)) throw tooLate(scenario, seconds);
+  await end;
+  recorder.emit("lab.mark", { what: "client ended" });
+}
+
+function isDue({ after, size }: Scenario, progress: Progress): boolean {
+  if (progress.first === undefined) return false;
+  if ("share" in after) return progress.bytes >= after.share * size;
+  return nowMicros() - progress.first >= after.seconds * 1e6;
+}
+
+/** Seconds that a client may take: twice its due, and time for the failure. */
+function timeLimit({ workload, size, rate }: Scenario): number {
+  const due = workload === "echo" ? size / 64 / 200 : size / (rate > 0 ? rate : 20e6);
+  return Math.ceil(due * 2 + 20);
+}
+
+function tooLate({ workload }: Scenario, seconds: number): Failure {
+  return new Failure(ExitStatus.UNAVAILABLE, `The ${workload} is not done after ${seconds} s`);
+}
+
+/** Takes the moments from the events, and says what in them is not as it should be. */
+function examine(scenario: Scenario, commands: Commands, trace: Trace): string[] {
+  const failed = commands.find("failed");
+  const active = commands.find("active");
+  if (scenario.failure === "none") {
+    return [
+      ...(failed === undefined ? [] : ["a failure was detected though there was none"]),
+      ...(active === undefined ? [] : ["the backup took over though nothing failed"]),
+    ];
+  }
+  if (trace.cut === undefined) return [];
+  if (failed === undefined) return ["the failure was not detected"];
+  trace.failed = micros(failed.time);
+  if (trace.failed < trace.cut) return ["a failure was detected before there was one"];
+  if (active === undefined) return ["the backup did not take over"];
+  trace.active = micros(active.time);
+  trace.trigger = triggerTime(active);
+  trace.firstByte = trace.progress.firstSince(trace.trigger);
+  return [];
+}
+
+/** When the takeover was triggered, microseconds since the epoch. */
+function triggerTime(active: Event): number {
+  if (typeof active.trigger === "string") return micros(active.trigger);
+  return micros(active.time) - (typeof active.took_ms === "number" ? active.took_ms * 1000 : 0);
+}
+
+function micros(time: string): number {
+  return Number(Temporal.Instant.from(time).epochNanoseconds / 1000n);
+}
+
+function measure(
+  scenario: Scenario,
+  workload: Workload,
+  trace: Trace,
+  equal: boolean,
+  problems: string[],
+  commands: Commands | undefined,
+): Measures {
+  const { progress, cut, failed, trigger, firstByte } = trace;
+  const until = trigger ?? failed ?? cut;
+  const silence = cut === undefined
+    ? progress.longestSilence()
+    : progress.longestSilence(cut - BEFORE_CUT, until! + AFTER_TRIGGER);
+  const active = commands?.find("active");
+  const span = (from: number | undefined, to: number | undefined) =>
+    toMillis(from === undefined || to === undefined ? undefined : to - from);
+  const whole = (value: number | null) => value === null ? null : Math.round(value);
+  return {
+    ok: problems.length === 0,
+    workload: scenario.workload,
+    failure: scenario.failure,
+    sha256_equal: equal,
+    stall_ms: toMillis(silence?.length),
+    detect_ms: span(cut, failed),
+    takeover_ms: span(trigger, firstByte),
+    took_ms: typeof active?.took_ms === "number" ? active.took_ms : null,
+    bytes: progress.bytes,
+    throughput: whole(progress.throughput()),
+    throughput_before: cut === undefined ? null : whole(progress.throughput(-Infinity, cut)),
+    throughput_after: firstByte === undefined ? null : whole(progress.throughput(firstByte)),
+    ...workload.details(),
+    ...(problems.length === 0 ? {} : { problem: problems.join("; ") }),
+  };
+}

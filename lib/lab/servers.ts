@@ -1,0 +1,93 @@
+/**
+ * The lab's servers: nginx for downloads and uploads, socat for echo.
+ *
+ * @module
+ */
+
+import type { Lab } from "./lab.ts";
+import { HostProcess, waitForListener } from "./processes.ts";
+import { SERVICE_ADDRESS } from "./topology.ts";
+
+/** A host that runs the service. */
+export type ServerRole = "primary" | "backup";
+
+/** The port of the web server. */
+export const WEB_PORT = 80;
+
+/** The port of the echo server (RFC 862). */
+export const ECHO_PORT = 7;
+
+/** The directory below `scratch` in which `role`'s nginx stores uploads. */
+export function storeDirectory(scratch: string, role: ServerRole): string {
+  return `${scratch}/${role}/store`;
+}
+
+/** The directory below `scratch` from which both nginx serve. */
+export function documentDirectory(scratch: string): string {
+  return `${scratch}/document`;
+}
+
+/**
+ * Starts nginx on `role` with everything it writes below `scratch`, and waits until it listens.
+ * GET serves the document directory, PUT below /store/ stores in the host's own directory.
+ *
+ * @throws {Failure} where it does not come up
+ */
+export async function startWebServer(lab: Lab, role: ServerRole, scratch: string): Promise<void> {
+  const prefix = `${scratch}/${role}`;
+  await Deno.mkdir(storeDirectory(scratch, role), { recursive: true });
+  await Deno.mkdir(`${prefix}/temp`);
+  const log = lab.logFile(`nginx-${role}-error`);
+  await Deno.writeTextFile(`${prefix}/nginx.conf`, webConfiguration(prefix, scratch, log));
+  const process = HostProcess.start(lab, {
+    what: `nginx-${role}`,
+    role,
+    argv: ["nginx", "-p", prefix, "-c", `${prefix}/nginx.conf`, "-e", log],
+  });
+  await waitForListener(process, WEB_PORT);
+}
+
+function webConfiguration(prefix: string, scratch: string, log: string): string {
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    .map((name) => `  ${name}_temp_path ${prefix}/temp/${name};`);
+  return `daemon off;
+user root;
+worker_processes 1;
+pid ${prefix}/nginx.pid;
+error_log ${log};
+events {}
+http {
+  access_log off;
+  sendfile on;
+  gzip off;
+  client_max_body_size 0;
+${temporary.join("\n")}
+  server {
+    listen ${SERVICE_ADDRESS}:${WEB_PORT};
+    root ${documentDirectory(scratch)};
+    location /store/ {
+      root ${prefix};
+      dav_methods PUT;
+    }
+  }
+}
+`;
+}
+
+/**
+ * Starts an echo server on `role` and waits until it listens.
+ *
+ * @throws {Failure} where it does not come up
+ */
+export async function startEchoServer(lab: Lab, role: ServerRole): Promise<void> {
+  const process = HostProcess.start(lab, {
+    what: `echo-${role}`,
+    role,
+    argv: [
+      "socat",
+      `TCP4-LISTEN:${ECHO_PORT},bind=${SERVICE_ADDRESS},reuseaddr,nodelay,fork`,
+      "PIPE",
+    ],
+  });
+  await waitForListener(process, ECHO_PORT);
+}

@@ -1,0 +1,49 @@
+/**
+ * What the workloads have in common: a server on each host, one client, and a check of the content.
+ *
+ * @module
+ */
+
+import type { Lab } from "./lab.ts";
+import type { Progress } from "./measure.ts";
+import type { ServerRole } from "./servers.ts";
+
+/** The workloads by name. */
+export const WORKLOADS = ["download", "upload", "echo"] as const;
+
+/** The name of a workload. */
+export type WorkloadName = typeof WORKLOADS[number];
+
+/** Where and how much a workload transfers. */
+export interface WorkloadOptions {
+  /** The lab it runs in. */
+  lab: Lab;
+  /** A directory for large files. */
+  scratch: string;
+  /** Bytes to transfer. */
+  size: number;
+}
+
+/** One transfer by real programs. */
+export interface Workload {
+  /** The port of the service. */
+  readonly port: number;
+  /** What the client has moved so far. */
+  readonly progress: Progress;
+  /** The client's command line, for people. */
+  readonly commandLine: string;
+  /** Makes the content and starts the servers; resolves when all of them listen. */
+  startServers(roles: readonly ServerRole[]): Promise<void>;
+  /**
+   * Runs the client to its end.
+   *
+   * @returns undefined, or what went wrong with the client
+   */
+  runClient(): Promise<string | undefined>;
+  /** Ends a client that is still running. */
+  stopClient(): Promise<void>;
+  /** Whether what arrived is what was sent; `survivor` is the server that saw the end. */
+  verify(survivor: ServerRole): Promise<boolean>;
+  /** Further fields of the result. */
+  details(): Record<string, unknown>;
+}

@@ -1,0 +1,72 @@
+/**
+ * Download: curl fetches a file of random bytes from nginx; every byte is hashed as it comes.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { nowMicros } from "../clock.ts";
+import { type Content, makeContent } from "./content.ts";
+import { Progress } from "./measure.ts";
+import { HostProcess, quote } from "./processes.ts";
+import { documentDirectory, type ServerRole, startWebServer, WEB_PORT } from "./servers.ts";
+import { SERVICE_ADDRESS } from "./topology.ts";
+import type { Workload, WorkloadOptions } from "./workload.ts";
+
+const CLIENT = ["curl", "--silent", "--show-error", "--fail", `http://${SERVICE_ADDRESS}/content`];
+
+/** See the module. */
+export class Download implements Workload {
+  readonly port: number = WEB_PORT;
+  readonly progress: Progress = new Progress();
+  readonly commandLine: string = quote(CLIENT);
+  readonly #options: WorkloadOptions;
+  #content: Content | undefined;
+  #sha256: string | undefined;
+  #client: HostProcess | undefined;
+
+  constructor(options: WorkloadOptions) {
+    this.#options = options;
+  }
+
+  async startServers(roles: readonly ServerRole[]): Promise<void> {
+    const { lab, scratch, size } = this.#options;
+    const directory = documentDirectory(scratch);
+    await Deno.mkdir(directory);
+    this.#content = await makeContent(`${directory}/content`, size);
+    for (const role of roles) await startWebServer(lab, role, scratch);
+  }
+
+  async runClient(): Promise<string | undefined> {
+    this.#client = HostProcess.start(this.#options.lab, {
+      what: "curl",
+      role: "client",
+      argv: CLIENT,
+      stdout: true,
+    });
+    const hash = createHash("sha256");
+    for await (const chunk of this.#client.stdout) {
+      this.progress.add(nowMicros(), chunk.length);
+      hash.update(chunk);
+    }
+    this.#sha256 = hash.digest("hex");
+    const { success, code } = await this.#client.status;
+    if (success) return undefined;
+    return `curl ended with status ${code}: ${await this.#client.lastWords()}`;
+  }
+
+  async stopClient(): Promise<void> {
+    await this.#client?.stop();
+  }
+
+  verify(_survivor: ServerRole): Promise<boolean> {
+    return Promise.resolve(
+      this.#content !== undefined && this.progress.bytes === this.#content.size &&
+        this.#sha256 === this.#content.sha256,
+    );
+  }
+
+  details(): Record<string, unknown> {
+    return {};
+  }
+}

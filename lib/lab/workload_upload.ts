@@ -1,0 +1,102 @@
+/**
+ * Upload: curl sends random bytes, fed by the lab, to nginx, which stores them.
+ *
+ * @module
+ */
+
+import { createHash, randomFillSync } from "node:crypto";
+import { nowMicros } from "../clock.ts";
+import { hashFile } from "./content.ts";
+import { Progress } from "./measure.ts";
+import { HostProcess, quote } from "./processes.ts";
+import {
+  documentDirectory,
+  type ServerRole,
+  startWebServer,
+  storeDirectory,
+  WEB_PORT,
+} from "./servers.ts";
+import { SERVICE_ADDRESS } from "./topology.ts";
+import type { Workload, WorkloadOptions } from "./workload.ts";
+
+const CLIENT = [
+  "curl",
+  "--silent",
+  "--show-error",
+  "--fail",
+  "--upload-file",
+  "-",
+  // No pause for a "100 Continue" before the first byte.
+  "--header",
+  "Expect:",
+  `http://${SERVICE_ADDRESS}/store/content`,
+];
+
+/** Small, so that the time at which curl takes a block tells when the network took one. */
+const BLOCK = 16 * 1024;
+
+/** See the module. A byte counts as moved when curl has taken it. */
+export class Upload implements Workload {
+  readonly port: number = WEB_PORT;
+  readonly progress: Progress = new Progress();
+  readonly commandLine: string = quote(CLIENT);
+  readonly #options: WorkloadOptions;
+  #sha256: string | undefined;
+  #client: HostProcess | undefined;
+
+  constructor(options: WorkloadOptions) {
+    this.#options = options;
+  }
+
+  async startServers(roles: readonly ServerRole[]): Promise<void> {
+    const { lab, scratch } = this.#options;
+    await Deno.mkdir(documentDirectory(scratch));
+    for (const role of roles) await startWebServer(lab, role, scratch);
+  }
+
+  async runClient(): Promise<string | undefined> {
+    this.#client = HostProcess.start(this.#options.lab, {
+      what: "curl",
+      role: "client",
+      argv: CLIENT,
+      stdin: true,
+    });
+    const feeding = this.#feed(this.#client);
+    const { success, code } = await this.#client.status;
+    await feeding;
+    if (success) return undefined;
+    return `curl ended with status ${code}: ${await this.#client.lastWords()}`;
+  }
+
+  async #feed(client: HostProcess): Promise<void> {
+    const hash = createHash("sha256");
+    const writer = client.stdin.getWriter();
+    try {
+      for (let left = this.#options.size; left > 0;) {
+        const block = randomFillSync(new Uint8Array(Math.min(left, BLOCK)));
+        await writer.write(block);
+        this.progress.add(nowMicros(), block.length);
+        hash.update(block);
+        left -= block.length;
+      }
+      await writer.close();
+      this.#sha256 = hash.digest("hex");
+    } catch (error) {
+      // The client has ended; its status and last words tell why.
+      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    }
+  }
+
+  async stopClient(): Promise<void> {
+    await this.#client?.stop();
+  }
+
+  async verify(survivor: ServerRole): Promise<boolean> {
+    const stored = `${storeDirectory(this.#options.scratch, survivor)}/content`;
+    return this.#sha256 !== undefined && await hashFile(stored) === this.#sha256;
+  }
+
+  details(): Record<string, unknown> {
+    return {};
+  }
+}
