@@ -4,7 +4,11 @@
  * @module
  */
 import { Emitter } from "../lib/event.ts";
+import { ExitStatus, Failure } from "../lib/failure.ts";
 import { NdjsonWriter } from "../lib/ndjson.ts";
+
+/** How long a stopping command waits for a reader that does not read, in milliseconds. */
+const LAST_WORDS = 1000;
 
 /** A command's output on stdout. */
 export interface Output {
@@ -18,9 +22,11 @@ export interface Output {
    */
   readonly stop: AbortSignal;
   /**
-   * Writes what is queued and takes the signal handlers away. Last call of a command.
+   * Writes what is queued and gives the signals their default effect back. Last call of a command;
+   * let what it throws through. After a stop signal it waits a second at most.
    *
-   * @throws {ReaderGone} where stdout's reader has gone; let it through, it ends the process quietly
+   * @throws {ReaderGone} where stdout's reader has gone, which ends the process quietly
+   * @throws {Failure} where the output cannot be written
    */
   close(): Promise<void>;
 }
@@ -36,9 +42,23 @@ export function openOutput(by: string): Output {
     stop: AbortSignal.any([signals.signal, writer.signal]),
     async close(): Promise<void> {
       signals.release();
-      await emitter.close();
+      const closed = emitter.close();
+      await (signals.signal.aborted ? within(closed, LAST_WORDS) : closed);
     },
   };
+}
+
+async function within(closed: Promise<void>, millis: number): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    const message = "The reader of the output does not read; its last events are lost";
+    late.reject(new Failure(ExitStatus.TEMPORARY, message));
+  }, millis);
+  try {
+    await Promise.race([closed, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Signals that mean: stop in order. */

@@ -73,14 +73,15 @@ function canonical6(address: string): string {
  * @throws {Failure} with status USAGE and what to write instead
  */
 export function parseService(text: string): Service {
-  const prefix = /^(tcp|udp):(?!:)/i.exec(text);
+  const prefix = /^(tcp|udp):/i.exec(text);
   const protocol: Protocol = prefix?.[1]?.toLowerCase() === "udp" ? "udp" : "tcp";
-  const rest = prefix === null ? text : text.slice(prefix[0].length);
+  const kept = prefix?.[0] ?? "";
+  const rest = text.slice(kept.length);
   const shown = `Service "${text}"`;
 
   if (familyOf(rest) !== undefined || /^\[[^\]]*\]$/.test(rest)) {
     const address = parseAddress(rest);
-    refuse(`${shown} lacks a port`, `write "${formatEndpoint(address, 80)}"`);
+    refuse(`${shown} lacks a port`, `write "${kept}${formatEndpoint(address, 80)}"`);
   }
   const parts = /^(?:\[([^\]]*)\]|([^:[\]]*)):([^:]*)$/.exec(rest);
   if (parts === null) {
@@ -93,7 +94,7 @@ export function parseService(text: string): Service {
     refuse(`${shown} has no IP address before its port`, examples);
   }
   if (family === 4 && parts[1] !== undefined) {
-    refuse(`${shown} has an IPv4 address in brackets`, `write "${host}:${parts[3]}"`);
+    refuse(`${shown} has an IPv4 address in brackets`, `write "${kept}${host}:${parts[3]}"`);
   }
   return { protocol, address: parseAddress(host), port: parsePort(parts[3] ?? ""), family };
 }

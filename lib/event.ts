@@ -6,7 +6,7 @@
  */
 import * as v from "valibot";
 import { formatTime, nowMicros } from "./clock.ts";
-import { choice, count, flag, instant, measured, millis, numbers, text } from "./field.ts";
+import { choice, count, flag, instant, list, measured, millis, numbers, text } from "./field.ts";
 import type { NdjsonWriter } from "./ndjson.ts";
 
 /** What every event has. Unknown types and fields pass through every command untouched. */
@@ -37,14 +37,24 @@ export interface SuspectFields extends TargetFields {
   last_seen: string;
 }
 
+/** One signal that a `failed` rests on; further fields say what it showed. */
+export interface Evidence {
+  /** Where it comes from: `bfd`. */
+  signal: string;
+  /** When it was last good; absent where it never was. */
+  last?: string;
+  /** What it showed, in the signal's own words. */
+  [detail: string]: unknown;
+}
+
 /** Fields of `failed`. */
 export interface FailedFields extends TargetFields {
   /** What failed: the whole host, or the application alone. */
   level: "host" | "application";
   /** Whether someone announced it. */
   cause: "planned" | "unplanned";
-  /** What the decision rests on, for a person. */
-  evidence: string;
+  /** What the decision rests on: each signal, and when it was last good. */
+  evidence: readonly Evidence[];
   /** When the target was last heard; absent where it never was. */
   last_seen?: string;
 }
@@ -155,8 +165,8 @@ export type EventType = keyof EventFields;
 /** An event of the known type `T`. */
 export type EventOf<T extends EventType> = Event & { type: T } & EventFields[T];
 
-/** One row of the vocabulary. */
-export interface EventDescription {
+/** One row of the vocabulary, for a type with the fields `T`. */
+export interface EventDescription<T = object> {
   /** What the event says, one sentence. */
   readonly description: string;
   /** The writer may drop it while its reader is too slow. */
@@ -166,7 +176,7 @@ export interface EventDescription {
    *
    * @ignore
    */
-  readonly fields: v.ObjectEntries;
+  readonly fields: v.ObjectEntries & { readonly [K in keyof T]-?: v.GenericSchema<T[K]> };
 }
 
 const target = { target: text("Name of the watched host") };
@@ -186,89 +196,62 @@ const labRun = {
   bytes: count("Bytes of content that the client moved"),
 };
 
-const essential = { droppable: false };
-const droppable = { droppable: true };
+/** A type of which every event must reach the reader. */
+function essential<F>(description: string, fields: F) {
+  return { description, droppable: false, fields };
+}
+
+/** A type of which events may be dropped while the reader is too slow. */
+function droppable<F>(description: string, fields: F) {
+  return { description, droppable: true, fields };
+}
 
 /** Every known type: its meaning and its fields. */
-export const vocabulary: Readonly<Record<EventType, EventDescription>> = {
-  "started": {
-    description: "A long-running command is in place and works from now on",
-    ...essential,
-    fields: {},
-  },
-  "up": {
-    description: "The target answers, for the first time",
-    ...essential,
-    fields: target,
-  },
-  "suspect": {
-    description: "The target is late; it has not failed yet",
-    ...essential,
-    fields: { ...target, last_seen: lastSeen },
-  },
-  "failed": {
-    description: "The target has failed",
-    ...essential,
-    fields: {
-      ...target,
-      level: choice(["host", "application"], "What failed: the whole host, or the application"),
-      cause: choice(["planned", "unplanned"], "Whether someone announced it"),
-      evidence: text("What the decision rests on, for a person"),
-      last_seen: v.optional(lastSeen),
-    },
-  },
-  "recovered": {
-    description: "The target answers again after it had failed",
-    ...essential,
-    fields: target,
-  },
-  "active": {
-    description: "The backup has taken over and answers the clients",
-    ...essential,
-    fields: {
-      flows: count("How many flows were taken over"),
-      took_ms: millis("From the trigger to the last step"),
-      steps: numbers("When each step ended, in milliseconds since the trigger, by its name"),
-    },
-  },
-  "flow.open": { description: "A flow has its replica", ...droppable, fields: flow },
-  "flow.close": {
-    description: "A flow has ended, and its replica with it",
-    ...droppable,
-    fields: flow,
-  },
-  "flow.unprotected": {
-    description: "A flow has no replica and would not survive a failure",
-    ...essential,
-    fields: { ...flow, reason: text("Why, for a person") },
-  },
-  "stats": {
-    description: "Counters of the command; which ones is its own affair",
-    ...droppable,
-    fields: {},
-  },
-  "warning": {
-    description: "Something is not as it should be, and the command goes on",
-    ...essential,
-    fields: { message: text("What is wrong, for a person") },
-  },
-  "lab.run": { description: "One run of a lab scenario", ...essential, fields: labRun },
-  "lab.result": {
-    description: "The end of a lab scenario: its only run, or the medians of several",
-    ...essential,
-    fields: {
-      ...labRun,
-      runs: v.optional(count("How many runs there were")),
-      stall_ms_max: v.optional(measured("The longest stall of all runs")),
-      detect_ms_max: v.optional(measured("The slowest detection of all runs")),
-      takeover_ms_max: v.optional(measured("The slowest takeover of all runs")),
-    },
-  },
-  "lab.mark": {
-    description: "The lab did something at this moment, such as cutting the primary's link",
-    ...essential,
-    fields: { what: text("What it did") },
-  },
+export const vocabulary: { readonly [T in EventType]: EventDescription<EventFields[T]> } = {
+  "started": essential("A long-running command is in place and works from now on", {}),
+  "up": essential("The target answers, for the first time", target),
+  "suspect": essential("The target is late; it has not failed yet", {
+    ...target,
+    last_seen: lastSeen,
+  }),
+  "failed": essential("The target has failed", {
+    ...target,
+    level: choice(["host", "application"], "What failed: the whole host, or the application"),
+    cause: choice(["planned", "unplanned"], "Whether someone announced it"),
+    evidence: list("What the decision rests on: each signal, and when it was last good", {
+      signal: text("Where it comes from: bfd"),
+      last: v.optional(instant("When it was last good; absent where it never was")),
+    }),
+    last_seen: v.optional(lastSeen),
+  }),
+  "recovered": essential("The target answers again after it was late or had failed", target),
+  "active": essential("The backup has taken over and answers the clients", {
+    flows: count("How many flows were taken over"),
+    took_ms: millis("From the trigger to the last step"),
+    steps: numbers("When each step ended, in milliseconds since the trigger, by its name"),
+  }),
+  "flow.open": droppable("A flow has its replica", flow),
+  "flow.close": droppable("A flow has ended, and its replica with it", flow),
+  "flow.unprotected": essential("A flow has no replica and would not survive a failure", {
+    ...flow,
+    reason: text("Why, for a person"),
+  }),
+  "stats": droppable("Counters of the command; which ones is its own affair", {}),
+  "warning": essential("Something is not as it should be, and the command goes on", {
+    message: text("What is wrong, for a person"),
+  }),
+  "lab.run": essential("One run of a lab scenario", labRun),
+  "lab.result": essential("The end of a lab scenario: its only run, or the medians of several", {
+    ...labRun,
+    runs: v.optional(count("How many runs there were")),
+    stall_ms_max: v.optional(measured("The longest stall of all runs")),
+    detect_ms_max: v.optional(measured("The slowest detection of all runs")),
+    takeover_ms_max: v.optional(measured("The slowest takeover of all runs")),
+  }),
+  "lab.mark": essential(
+    "The lab did something at this moment, such as cutting the primary's link",
+    { what: text("What it did") },
+  ),
 };
 
 /**

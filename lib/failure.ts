@@ -57,7 +57,7 @@ export class Failure extends Error {
 
   /** Message and mend as one line. */
   get line(): string {
-    const text = this.mend === undefined ? this.message : `${this.message}; ${this.mend}`;
-    return text.replaceAll(/\s*\n\s*/g, " ");
+    const parts = this.mend === undefined ? [this.message] : [this.message, this.mend];
+    return parts.map((part) => part.trim().replaceAll(/\s*\n\s*/g, " ")).join("; ");
   }
 }

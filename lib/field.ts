@@ -93,3 +93,15 @@ export function choice<const T extends string>(
 export function numbers(description: string): v.GenericSchema<Record<string, number>> {
   return v.pipe(v.record(v.string(), v.number()), v.description(description));
 }
+
+/**
+ * A list of objects with the given fields, and others.
+ *
+ * @ignore
+ */
+export function list<const T extends v.ObjectEntries>(
+  description: string,
+  fields: T,
+): v.GenericSchema<v.InferInput<v.LooseObjectSchema<T, undefined>>[]> {
+  return v.pipe(v.array(v.looseObject(fields)), v.description(description));
+}

@@ -22,7 +22,7 @@ export interface ReadOptions {
 
 /** A line as it came, or the reason why there is none: `it is longer than …`. */
 export type RawLine =
-  /** `bytes` include the line end where there was one; `number` counts from 1. */
+  /** `bytes`, valid as long as their chunk, include the line end if any; `number` counts from 1. */
   | { bytes: Uint8Array; number: number }
   | { error: string; number: number };
 
@@ -34,11 +34,12 @@ export type Line =
 
 /** Cuts chunks of any size into lines; holds at most one line of `maxLine` bytes. */
 class Splitter {
-  #parts: Uint8Array[] = [];
+  readonly #maxLine: number;
+  /** The line's beginning, where it came in earlier chunks: the first `#held` bytes. */
+  #buffer = new Uint8Array(0);
   #held = 0;
   #number = 1;
   #skipping = false;
-  readonly #maxLine: number;
 
   constructor(maxLine: number) {
     this.#maxLine = maxLine;
@@ -48,63 +49,54 @@ class Splitter {
     let start = 0;
     while (start < chunk.length) {
       const lf = chunk.indexOf(LF, start);
-      const end = lf < 0 ? chunk.length : lf + 1;
-      if (!this.#skipping && !this.#hold(chunk.subarray(start, end), lf >= 0)) {
-        yield {
-          error: `it is longer than ${this.#maxLine} bytes`,
-          number: this.#number,
-        };
+      const piece = chunk.subarray(start, lf < 0 ? chunk.length : lf + 1);
+      start += piece.length;
+      if (!this.#skipping && this.#lengthWith(piece) > this.#maxLine) {
+        this.#skipping = true;
+        this.#held = 0;
+        yield { error: `it is longer than ${this.#maxLine} bytes`, number: this.#number };
       }
       if (lf >= 0) {
-        if (!this.#skipping) yield { bytes: this.#take(), number: this.#number };
+        if (!this.#skipping) yield { bytes: this.#take(piece), number: this.#number };
         this.#skipping = false;
         this.#number++;
+      } else if (!this.#skipping) {
+        this.#hold(piece);
       }
-      start = end;
     }
   }
 
   *end(): Generator<RawLine> {
-    if (this.#held > 0) yield { bytes: this.#take(), number: this.#number };
+    if (this.#held > 0) yield { bytes: this.#take(new Uint8Array(0)), number: this.#number };
   }
 
-  /** Adds a piece to the line, or starts to skip the line where it is too long. */
-  #hold(piece: Uint8Array, last: boolean): boolean {
+  /** The line's length with `piece`, without a line end; a last CR may still become part of one. */
+  #lengthWith(piece: Uint8Array): number {
     const total = this.#held + piece.length;
-    // Only the line's end shows whether a trailing CR belongs to it: allow for one more byte till then.
-    const ending = last ? (this.#endsInCr(piece) ? 2 : 1) : piece.at(-1) === CR ? 1 : 0;
-    if (total - ending > this.#maxLine) {
-      this.#parts = [];
-      this.#held = 0;
-      this.#skipping = true;
-      return false;
+    const at = (index: number): number | undefined =>
+      index < this.#held ? this.#buffer[index] : piece[index - this.#held];
+    const content = at(total - 1) === LF ? total - 1 : total;
+    return content > 0 && at(content - 1) === CR ? content - 1 : content;
+  }
+
+  #hold(piece: Uint8Array): void {
+    const total = this.#held + piece.length;
+    if (total > this.#buffer.length) {
+      const grown = new Uint8Array(Math.max(total, this.#buffer.length * 2));
+      grown.set(this.#buffer.subarray(0, this.#held));
+      this.#buffer = grown;
     }
-    this.#parts.push(piece);
+    this.#buffer.set(piece, this.#held);
     this.#held = total;
-    return true;
   }
 
-  #endsInCr(piece: Uint8Array): boolean {
-    return (piece.length > 1 ? piece.at(-2) : this.#parts.at(-1)?.at(-1)) === CR;
-  }
-
-  #take(): Uint8Array {
-    const bytes = concat(this.#parts, this.#held);
-    this.#parts = [];
+  #take(piece: Uint8Array): Uint8Array {
+    if (this.#held === 0) return piece;
+    this.#hold(piece);
+    const bytes = this.#buffer.slice(0, this.#held);
     this.#held = 0;
     return bytes;
   }
-}
-
-function concat(parts: readonly Uint8Array[], length: number): Uint8Array {
-  if (parts.length === 1 && parts[0] !== undefined) return parts[0];
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /**
@@ -262,7 +254,8 @@ export class NdjsonWriter {
   raw(line: string | Uint8Array, options: WriteOptions = {}): void {
     if (this.#drops(options)) return;
     const ended = typeof line === "string" ? line.endsWith("\n") : line.at(-1) === LF;
-    this.#enqueue(line);
+    // A copy, since a short line would keep the whole chunk that it came in.
+    this.#enqueue(typeof line === "string" ? line : line.slice());
     if (!ended) this.#enqueue("\n");
   }
 
@@ -340,7 +333,13 @@ const encoder = new TextEncoder();
 function encode(batch: readonly (string | Uint8Array)[]): Uint8Array {
   if (batch.every((line) => typeof line === "string")) return encoder.encode(batch.join(""));
   const parts = batch.map((line) => typeof line === "string" ? encoder.encode(line) : line);
-  return concat(parts, parts.reduce((sum, part) => sum + part.length, 0));
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }
 
 async function writeAll(sink: Sink, bytes: Uint8Array): Promise<void> {
