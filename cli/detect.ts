@@ -50,7 +50,7 @@ export const command: Command<CommandContext> = buildCommand({
     flags: {
       peer: {
         kind: "parsed",
-        parse: parsePeer,
+        parse: parseHost,
         brief: "Host to watch; with --respond, who may watch; may be repeated",
         placeholder: "ADDRESS",
         variadic: true,
@@ -64,7 +64,7 @@ export const command: Command<CommandContext> = buildCommand({
       },
       local: {
         kind: "parsed",
-        parse: parseAddress,
+        parse: parseHost,
         brief: "Use this address of this host only",
         placeholder: "ADDRESS",
         optional: true,
@@ -170,7 +170,7 @@ function defined<T extends object>(flags: T): { [K in keyof T]?: Exclude<T[K], u
 }
 
 /** The address of one host: not every address, broadcast or multicast. */
-function parsePeer(text: string): string {
+function parseHost(text: string): string {
   const address = parseAddress(text);
   const first = Number(address.split(".", 1)[0]);
   const many = address.includes(":") ? /^(::|ff..:.*)$/.test(address) : first === 0 || first >= 224;
