@@ -7,8 +7,7 @@
 import { buildCommand, buildRouteMap, type CommandContext, type RouteMap } from "@stricli/core";
 import { PURPOSES } from "../lib/host/packages.ts";
 import { parseLinkRate, parsePoint, parseRate, parseSize } from "../lib/lab/quantity.ts";
-import { FAILURES } from "../lib/lab/run.ts";
-import { WORKLOADS } from "../lib/lab/workload.ts";
+import { FAILURES, WORKLOADS } from "../lib/lab/scenario.ts";
 import { checkName } from "../lib/lab/state.ts";
 import { parsePath, runDirFlag, wholeNumber } from "./flags.ts";
 

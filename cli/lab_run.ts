@@ -9,9 +9,8 @@ import { installPackages, type Purpose, requirePackages } from "../lib/host/pack
 import { requireRoot } from "../lib/lab/lab.ts";
 import type { Point } from "../lib/lab/quantity.ts";
 import { painter } from "../lib/lab/report.ts";
-import type { FailureName, Scenario } from "../lib/lab/run.ts";
+import type { FailureName, Scenario, WorkloadName } from "../lib/lab/scenario.ts";
 import { runSession } from "../lib/lab/session.ts";
-import type { WorkloadName } from "../lib/lab/workload.ts";
 import { MESSAGE_SIZE } from "../lib/lab/workload_echo.ts";
 import { openOutput, type Output, stopSignal } from "./context.ts";
 

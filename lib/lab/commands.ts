@@ -36,7 +36,7 @@ interface Plan {
   parts: Part[];
 }
 
-/** The command lines that protect the service, from the backup to the watch over the primary. */
+/** The command lines that protect the service, in the order of their start. */
 export function planCommands(lab: Lab, options: CommandOptions): Plan[] {
   const service = ["--service", `${SERVICE_ADDRESS}:${options.port}`];
   const timers = ["--interval", String(options.interval), "--multiplier", `${options.multiplier}`];
@@ -118,7 +118,10 @@ export class Commands {
     signal: AbortSignal,
   ): Promise<Commands> {
     const commands = new Commands();
-    const ready = planCommands(lab, options).map((plan) => commands.#launch(lab, plan, recorder));
+    const [shadow, ...others] = planCommands(lab, options);
+    // The replica is silent before anyone asks for the service's address.
+    await orInterrupted(commands.#launch(lab, shadow!, recorder), signal);
+    const ready = others.map((plan) => commands.#launch(lab, plan, recorder));
     await orInterrupted(Promise.all([...ready, commands.waitFor("up", 20_000)]), signal);
     return commands;
   }

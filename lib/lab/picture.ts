@@ -30,22 +30,63 @@ export interface Picture {
   moments: readonly Moment[];
 }
 
+/** The colours of one ground. */
+interface Palette {
+  paper: string;
+  ink: string;
+  faint: string;
+  line: string;
+  cut: string;
+  detected: string;
+  active: string;
+  first: string;
+}
+
+const LIGHT: Palette = {
+  paper: "#ffffff",
+  ink: "#1b1f24",
+  faint: "#d7dbe0",
+  line: "#0b62c4",
+  cut: "#c4201d",
+  detected: "#b35900",
+  active: "#7a3cc2",
+  first: "#137a3a",
+};
+
+const DARK: Palette = {
+  paper: "#14171b",
+  ink: "#e4e8ec",
+  faint: "#363c44",
+  line: "#6cb0ff",
+  cut: "#ff7b74",
+  detected: "#ffb057",
+  active: "#c49bff",
+  first: "#5bd489",
+};
+
+/** The rules that depend on the ground; custom properties are unknown to many viewers. */
+function colours(palette: Palette): string {
+  return `.paper { fill: ${palette.paper}; } text { fill: ${palette.ink}; }
+.grid { stroke: ${palette.faint}; } .axis { stroke: ${palette.ink}; }
+.curve { stroke: ${palette.line}; } .band { fill: ${palette.cut}; }
+.cut { stroke: ${palette.cut}; } .detected { stroke: ${palette.detected}; }
+.active { stroke: ${palette.active}; } .first { stroke: ${palette.first}; }`;
+}
+
 const STYLE = `
-svg { color-scheme: light dark; background: var(--paper);
-  --paper: #fff; --ink: #1b1f24; --faint: #d7dbe0; --line: #0b62c4;
-  --cut: #c4201d; --detected: #b35900; --active: #7a3cc2; --first: #137a3a; }
-@media (prefers-color-scheme: dark) { svg { --paper: #14171b; --ink: #e4e8ec; --faint: #363c44;
-  --line: #6cb0ff; --cut: #ff7b74; --detected: #ffb057; --active: #c49bff; --first: #5bd489; } }
-text { font: 13px system-ui, sans-serif; fill: var(--ink); }
+text { font: 13px system-ui, sans-serif; }
 .title { font-size: 17px; font-weight: 600; }
 .end { text-anchor: end; } .middle { text-anchor: middle; }
-.grid { stroke: var(--faint); stroke-width: 1; }
-.axis { stroke: var(--ink); stroke-width: 1; fill: none; }
-.curve { stroke: var(--line); stroke-width: 2; fill: none; stroke-linejoin: round; }
-.band { fill: var(--cut); opacity: 0.14; }
-.mark { stroke-width: 1.5; fill: none; }
-.cut { stroke: var(--cut); } .detected { stroke: var(--detected); stroke-dasharray: 7 4; }
-.active { stroke: var(--active); stroke-dasharray: 2 3; } .first { stroke: var(--first); }
+.grid, .axis { stroke-width: 1; fill: none; }
+.curve { stroke-width: 2; fill: none; stroke-linejoin: round; }
+.band { opacity: 0.14; }
+.mark { stroke-width: 2; }
+.detected { stroke-dasharray: 9 4; } .active { stroke-dasharray: 2 3; }
+.first { stroke-dasharray: 12 3 2 3; }
+${colours(LIGHT)}
+@media (prefers-color-scheme: dark) {
+${colours(DARK)}
+}
 `;
 
 const WIDTH = 900;
@@ -80,6 +121,7 @@ export function drawPicture({ title, verb, progress, moments }: Picture): string
   };
   const seconds = { unit: 1e6, origin: start, label: "time since the first byte (s)" };
   const parts = [
+    element("rect", { x: 0, y: 0, width: "100%", height: "100%", class: "paper" }),
     element("text", { x: LEFT, y: 34, class: "title" }, title),
     ...plot(whole, progress, verb, seconds),
   ];

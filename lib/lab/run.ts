@@ -14,44 +14,16 @@ import { Interrupted, orInterrupted } from "./interrupt.ts";
 import { Lab } from "./lab.ts";
 import type { Progress } from "./measure.ts";
 import { toMillis } from "./measure.ts";
-import type { Point } from "./quantity.ts";
 import type { Recorder } from "./recorder.ts";
 import type { ServerRole } from "./servers.ts";
 import { shapeClientLink, shapeServerLink } from "./shaping.ts";
 import { run, until } from "./system.ts";
 import { SERVICE_PLACES } from "./topology.ts";
-import type { Workload, WorkloadName } from "./workload.ts";
+import type { FailureName, Scenario, WorkloadName } from "./scenario.ts";
+import type { Workload } from "./workload.ts";
 import { Download } from "./workload_download.ts";
 import { Echo } from "./workload_echo.ts";
 import { Upload } from "./workload_upload.ts";
-
-/** The failures by name. */
-export const FAILURES = ["host", "none"] as const;
-
-/** The name of a failure. */
-export type FailureName = typeof FAILURES[number];
-
-/** What is to be run. */
-export interface Scenario {
-  /** What the client does. */
-  workload: WorkloadName;
-  /** What fails. */
-  failure: FailureName;
-  /** Bytes to transfer. */
-  size: number;
-  /** Bytes a second of payload between gateway and client; 0 for no limit. */
-  rate: number;
-  /** Bits a second of the primary's link; 0 for no limit. */
-  link: number;
-  /** The heartbeat's interval in milliseconds. */
-  interval: number;
-  /** How many heartbeats may be missing. */
-  multiplier: number;
-  /** When the failure comes. */
-  after: Point;
-  /** Without t2cp, for comparison. */
-  plain: boolean;
-}
 
 /** What a run happens in and reports to. */
 export interface RunContext {

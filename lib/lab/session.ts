@@ -5,7 +5,6 @@
  */
 
 import { ExitStatus, Failure } from "../failure.ts";
-import { Interrupted } from "./interrupt.ts";
 import { drawPicture } from "./picture.ts";
 import { NdjsonWriter } from "../ndjson.ts";
 import { Recorder } from "./recorder.ts";
@@ -18,7 +17,8 @@ import {
   verbOf,
 } from "./report.ts";
 import { type Result, sumUp } from "./result.ts";
-import { type Measures, runOnce, type Scenario } from "./run.ts";
+import { type Measures, runOnce } from "./run.ts";
+import type { Scenario } from "./scenario.ts";
 
 /** How a scenario is run. */
 export interface SessionOptions {
@@ -152,9 +152,4 @@ async function saveLogs(
     await Deno.copyFile(`${directory}/${entry.name}`, `${target}/${entry.name}`);
   }
   say(`the logs of the processes are in ${target}`);
-}
-
-/** Whether `error` says that the session was ended from outside. */
-export function isInterruption(error: unknown): boolean {
-  return error instanceof Interrupted;
 }

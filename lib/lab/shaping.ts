@@ -28,9 +28,9 @@ export async function shapeServerLink(lab: Lab, bits: number): Promise<void> {
 }
 
 async function shape(lab: Lab, role: Role, name: string, bits: number): Promise<void> {
-  // A burst takes one 64 KiB segment whole and a millisecond of traffic; the queue, five.
+  // A burst takes one 64 KiB segment whole and a millisecond of traffic; the queue, three.
   const burst = Math.max(128 * 1024, Math.ceil(bits / 8 / 1000));
-  const limit = burst + Math.max(256 * 1024, Math.ceil(bits / 8 * 0.005));
+  const limit = burst + Math.max(128 * 1024, Math.ceil(bits / 8 * 0.003));
   await run(
     lab.inRole(role, [
       ...["tc", "qdisc", "replace", "dev", name, "root", "tbf"],

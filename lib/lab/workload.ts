@@ -8,12 +8,6 @@ import type { Lab } from "./lab.ts";
 import type { Progress } from "./measure.ts";
 import type { ServerRole } from "./servers.ts";
 
-/** The workloads by name. */
-export const WORKLOADS = ["download", "upload", "echo"] as const;
-
-/** The name of a workload. */
-export type WorkloadName = typeof WORKLOADS[number];
-
 /** Where and how much a workload transfers. */
 export interface WorkloadOptions {
   /** The lab it runs in. */
