@@ -72,11 +72,13 @@ export interface StopSignal {
 /** Handles SIGTERM and SIGINT, and SIGHUP unless the parent has it ignored. */
 export function stopSignal(): StopSignal {
   const controller = new AbortController();
-  const names: Deno.Signal[] = isIgnored(1)
-    ? ["SIGTERM", "SIGINT"]
-    : ["SIGTERM", "SIGINT", "SIGHUP"];
+  const undisturbed = isIgnored(1);
+  const names: Deno.Signal[] = ["SIGTERM", "SIGINT", "SIGHUP"];
   const handlers = names.map((name) => {
-    const handler = (): void => controller.abort(name);
+    const handler = (): void => {
+      // Deno catches SIGHUP along with any other signal, so that ignoring it needs a handler, too.
+      if (name !== "SIGHUP" || !undisturbed) controller.abort(name);
+    };
     Deno.addSignalListener(name, handler);
     return { name, handler };
   });
