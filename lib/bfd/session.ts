@@ -89,7 +89,12 @@ export class Session {
   /** A poll has ended, and no packet without F came since: section 6.8.3, last paragraph. */
   #finalPending = false;
   #lastTransmitted = -Infinity;
+  /** Between the last two packets of the schedule. */
+  #lastGap = 0;
   #jitter = 1;
+  /** The detection waits until then: {@linkcode Session.excuse}. */
+  #excusedUntil = -Infinity;
+  #excused = false;
 
   /** Starts in state Down; an active session transmits at its first {@linkcode Session.tick}. */
   constructor(options: SessionOptions) {
@@ -135,7 +140,23 @@ export class Session {
 
   /** When the Detection Time will have passed, `Infinity` where the peer is not heard. */
   get detectionDeadline(): number {
-    return this.lastReceived === undefined ? Infinity : this.lastReceived + this.detectionTime;
+    if (this.lastReceived === undefined) return Infinity;
+    return Math.max(this.lastReceived + this.detectionTime, this.#excusedUntil);
+  }
+
+  /**
+   * Says that this side did not run from some time on until `now`. Where the Detection Time ended
+   * in between, the peer gets one more interval, once: its packets may have been lost with the time.
+   */
+  excuse(now: number): void {
+    if (this.#excused || now < this.detectionDeadline) return;
+    this.#excused = true;
+    this.#excusedUntil = now + this.receiveInterval;
+  }
+
+  /** The longest of the last two times without a packet to the peer, the current one included. */
+  transmitGap(now: number): number {
+    return Math.max(now - this.#lastTransmitted, this.#lastGap);
   }
 
   /** When {@linkcode Session.tick} has something to do, `Infinity` where nothing is to come. */
@@ -166,6 +187,8 @@ export class Session {
     this.remoteDesiredMinTxInterval = packet.desiredMinTxInterval;
     this.remoteDetectMult = packet.detectMult;
     this.lastReceived = now;
+    this.#excused = false;
+    this.#excusedUntil = -Infinity;
     if (packet.final && this.#polling) this.#endPoll();
     else if (!packet.final) this.#finalPending = false;
     this.#advance(packet.state, now);
@@ -246,6 +269,8 @@ export class Session {
     // The peer may still hear us: tell it, while its discriminator is known.
     this.#transmitIfChanged(now);
     this.lastReceived = undefined;
+    this.#excused = false;
+    this.#excusedUntil = -Infinity;
     this.remoteDiscr = 0;
     this.#transmitted.yourDiscriminator = 0;
     this.remoteSessionState = State.Down;
@@ -316,6 +341,7 @@ export class Session {
     Object.assign(this.#transmitted, packet);
     // A Final is outside the schedule, or a peer that polls without end would starve our own poll.
     if (!final) {
+      this.#lastGap = now - this.#lastTransmitted;
       this.#lastTransmitted = now;
       // Section 6.8.7: 75 to 100 % of the interval, at most 90 % where one loss is a failure.
       this.#jitter = this.detectMult === 1

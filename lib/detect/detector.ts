@@ -41,6 +41,9 @@ export interface DetectorOptions extends Surroundings {
 /** More packets than a socket's default receive buffer holds. */
 const DRAIN_LIMIT = 1024;
 
+/** The longest time between two turns of the loop, microseconds: a longer one was not asked for. */
+const MAX_WAIT = 200_000;
+
 /** The longest that peers are waited for at the end, microseconds. */
 const MAX_LINGER = 1_000_000;
 
@@ -84,15 +87,18 @@ export class Detector {
     stop.addEventListener("abort", wake);
     try {
       let end = Infinity;
+      let expected = clock();
       while (true) {
         this.#drain();
         const now = clock();
+        this.#endpoint.excuse(now - expected, now);
         if (stop.aborted && end === Infinity) end = this.#beginStop(now);
         this.#endpoint.tick(now);
         if (now >= end || this.#endpoint.stopped) break;
         if (now >= this.#nextStats) this.#stats(now);
         const next = Math.min(this.#endpoint.nextDeadline(), this.#nextStats, end);
-        await network.wait(next - clock());
+        expected = Math.min(Math.max(next, now), now + MAX_WAIT);
+        await network.wait(expected - clock());
       }
     } finally {
       stop.removeEventListener("abort", wake);

@@ -60,7 +60,15 @@ export interface Peer {
   sender?: Sender;
   /** The local address that the peer talks to. */
   local?: Uint8Array;
+  /** Since when it is not heard. */
+  silentSince?: number;
 }
+
+/**
+ * How long a session that came by itself outlives its peer, microseconds. RFC 5880 section 6.8.1
+ * demands a Detection Time; a peer that was only cut off finds its session for longer.
+ */
+const KEEP = 10_000_000;
 
 /** Who else may have a session, beside those that {@linkcode Endpoint.add} made. */
 export interface Answering {
@@ -143,8 +151,10 @@ export class Endpoint {
   /** When {@linkcode Endpoint.tick} has something to do, `Infinity` where nothing is to come. */
   nextDeadline(): number {
     let next = Infinity;
-    for (const { session, watcher } of this.#peers.values()) {
+    for (const peer of this.#peers.values()) {
+      const { session, watcher } = peer;
       next = Math.min(next, session.nextDeadline(), watcher?.nextDeadline() ?? Infinity);
+      next = Math.min(next, this.#expiry(peer));
     }
     return next;
   }
@@ -155,8 +165,19 @@ export class Endpoint {
       // The session first: what has failed by now need not be called suspect.
       peer.session.tick(now);
       peer.watcher?.tick(now);
-      // RFC 5880 section 6.8.1 keeps a session for a Detection Time after the last packet.
-      if (this.#isPassing(peer) && peer.session.remoteDiscr === 0) this.#close(peer);
+      if (peer.session.lastReceived !== undefined) peer.silentSince = undefined;
+      else peer.silentSince ??= now;
+      if (now >= this.#expiry(peer)) this.#close(peer);
+    }
+  }
+
+  /**
+   * Says that this process did not run for `late` microseconds when it should have, until `now`.
+   * Packets may have been lost with the time: sessions for which that matters get one interval more.
+   */
+  excuse(late: number, now: number): void {
+    for (const { session } of this.#peers.values()) {
+      if (late > session.receiveInterval / 2) session.excuse(now);
     }
   }
 
@@ -238,6 +259,12 @@ export class Endpoint {
     }
     if (oldest !== undefined) this.#close(oldest);
     return oldest !== undefined;
+  }
+
+  /** When a session that came by itself ends. */
+  #expiry(peer: Peer): number {
+    const { silentSince } = peer;
+    return this.#isPassing(peer) && silentSince !== undefined ? silentSince + KEEP : Infinity;
   }
 
   /** Whether the peer came by itself, and may go. */

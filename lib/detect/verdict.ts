@@ -60,6 +60,8 @@ export class Verdict {
   #state: "waiting" | "up" | "suspect" | "failed" = "waiting";
   /** When the state began. */
   #since: number;
+  /** A failure that holds unless the session is up again by then. */
+  #doubt: { until: number; failed: Report } | undefined;
   /** When to look once whether all is as it should be, `Infinity` where nobody need look. */
   #checkAt: number;
   #slowTold = false;
@@ -82,7 +84,8 @@ export class Verdict {
     const session = this.#session;
     if (session.sessionState === State.Up) {
       this.#checkAt = this.#slowTold ? Infinity : now + PATIENCE;
-      if (this.#state === "failed") this.#recover(now);
+      this.#doubt = undefined;
+      if (this.#state === "failed" || this.#state === "suspect") this.#recover(now);
       else if (this.#state === "waiting") this.#enter("up", now, { type: "up" });
     } else if (from === State.Up && session.sessionState === State.Down) {
       this.#checkAt = Infinity;
@@ -92,7 +95,7 @@ export class Verdict {
 
   /** When {@linkcode Verdict.tick} has something to do. */
   nextDeadline(): number {
-    return Math.min(this.#checkAt, this.#suspectDeadline());
+    return Math.min(this.#checkAt, this.#suspectDeadline(), this.#doubt?.until ?? Infinity);
   }
 
   /** Says what has become due. */
@@ -101,8 +104,12 @@ export class Verdict {
       this.#checkAt = Infinity;
       this.#check(now);
     }
-    if (now >= this.#suspectDeadline()) {
-      this.#enter("suspect", now, { type: "suspect", lastSeen: this.#lastSeen(now) });
+    if (this.#doubt !== undefined && now >= this.#doubt.until) {
+      const { failed } = this.#doubt;
+      this.#doubt = undefined;
+      this.#enter("failed", now, failed);
+    } else if (now >= this.#suspectDeadline()) {
+      this.#suspect(now);
     }
   }
 
@@ -137,7 +144,28 @@ export class Verdict {
     };
     const planned = signalled && session.remoteSessionState === State.AdminDown;
     const cause = planned ? "planned" : "unplanned";
-    this.#enter("failed", now, { type: "failed", cause, lastSeen, evidence });
+    const failed: Report = { type: "failed", cause, lastSeen, evidence };
+    if (planned || !signalled || !this.#wasLate(now)) {
+      this.#enter("failed", now, failed);
+      return;
+    }
+    this.#doubt = { until: now + this.#options.wantedDetectionTime, failed };
+    if (this.#state === "up") this.#suspect(now);
+  }
+
+  /**
+   * Whether the peer missed our packets because this process did not run. That says nothing about
+   * the peer, which lives: it gets a Detection Time to come up again.
+   */
+  #wasLate(now: number): boolean {
+    const { transmitInterval, detectMult, remoteDiag } = this.#session;
+    const missed = remoteDiag === Diag.ControlDetectionTimeExpired;
+    return missed &&
+      this.#session.transmitGap(now) >= Math.max(1, detectMult - 1) * transmitInterval;
+  }
+
+  #suspect(now: number): void {
+    this.#enter("suspect", now, { type: "suspect", lastSeen: this.#lastSeen(now) });
   }
 
   #recover(now: number): void {
