@@ -132,6 +132,25 @@ Deno.test("session: a poll is answered in every state, with the Final bit", () =
   }
 });
 
+Deno.test("session: AdminDown without a peer needs no announcement", () => {
+  const { session } = alone();
+  session.disable(0);
+  assert.equal(session.announced, true);
+});
+
+Deno.test("session: an excuse moves a Detection Time that has passed by one interval, once", () => {
+  const { session } = inState(State.Up);
+  session.receive(fromPeer({ state: State.Up, final: true }), 1_000);
+  session.excuse(100_000);
+  assert.equal(session.detectionDeadline, 151_000, "nothing has passed yet");
+  session.excuse(400_000);
+  assert.equal(session.detectionDeadline, 450_000);
+  session.excuse(460_000);
+  assert.equal(session.detectionDeadline, 450_000);
+  session.receive(fromPeer({ state: State.Up }), 449_000);
+  assert.equal(session.detectionDeadline, 599_000);
+});
+
 Deno.test("session: a peer that asks for Demand mode gets no periodic packets, but Finals", () => {
   const { session, sent } = inState(State.Up);
   const up = { state: State.Up, demand: true };
