@@ -25,7 +25,18 @@ const common = {
 const up = buildCommand({
   loader: async () => (await import("./lab_stand.ts")).up,
   parameters: { flags: common },
-  docs: { brief: "Build a lab and leave it standing" },
+  docs: {
+    brief: "Build a lab and leave it standing",
+    fullDescription:
+      `Builds four hosts as network namespaces: a client, a gateway, and behind it primary and
+backup, which share the service's address. Nothing runs in them yet.
+
+Example:
+  t2cp lab up
+  t2cp lab exec primary -- nginx
+  t2cp lab exec client -- curl http://10.77.0.100/
+  t2cp lab down`,
+  },
 });
 
 const down = buildCommand({
@@ -167,7 +178,18 @@ const run = buildCommand({
       runDir: common.runDir,
     },
   },
-  docs: { brief: "Run a scenario: servers, t2cp, a client, a failure; measure it" },
+  docs: {
+    brief: "Run a scenario: servers, t2cp, a client, a failure; measure it",
+    fullDescription:
+      `Builds a lab, starts nginx or socat on primary and backup, and mirror, shadow, detect and
+takeover each on its host; runs a client, cuts the primary off on the way, compares the
+content, and measures what the client saw. Leaves nothing behind but the report.
+
+Example, ten uploads of 100 MB with the events of each:
+  t2cp lab run --workload upload --size 100M --runs 10 --json
+
+t2cp-lab(8) tells more.`,
+  },
 });
 
 const demo = buildCommand({
@@ -191,7 +213,11 @@ const setup = buildCommand({
   docs: { brief: "Install the Debian packages that the lab needs" },
 });
 
-/** The `lab` command. */
+/**
+ * The `lab` command.
+ *
+ * @ignore
+ */
 export const command: RouteMap<CommandContext> = buildRouteMap({
   routes: { run, demo, up, exec, fail, down, list, setup },
   docs: {

@@ -11,7 +11,7 @@ import type { Point } from "../lib/lab/quantity.ts";
 import { painter } from "../lib/lab/report.ts";
 import type { FailureName, Scenario, WorkloadName } from "../lib/lab/scenario.ts";
 import { runSession } from "../lib/lab/session.ts";
-import { MESSAGE_SIZE } from "../lib/lab/workload_echo.ts";
+import { MESSAGE_RATE, MESSAGE_SIZE } from "../lib/lab/workload_echo.ts";
 import { openOutput, type Output, stopSignal } from "./context.ts";
 
 /** Flags of `t2cp lab demo`. */
@@ -26,19 +26,36 @@ export interface DemoFlags {
 
 /** Flags of `t2cp lab run`. */
 export interface RunFlags extends DemoFlags {
+  /** The lab's name; made from the process number unless given. */
   name?: string;
+  /** What the client does. */
   workload: WorkloadName;
+  /** What fails. */
   failure?: FailureName;
+  /** Bytes to transfer. */
   size?: number;
+  /** Bytes a second between gateway and client; 0 for no limit. */
   rate: number;
+  /** Bits a second of the primary's link. */
   link?: number;
+  /** Milliseconds between heartbeats. */
   interval: number;
+  /** How many heartbeats may be missing. */
   multiplier: number;
+  /** When the failure comes. */
   after: Point;
+  /** How often. */
   runs: number;
+  /** Without t2cp. */
   plain?: boolean;
+  /** Leave the last run's lab standing. */
   keep?: boolean;
 }
+
+/** Bytes of a download or upload, and of an echo of three seconds and of an hour. */
+const TRANSFER_SIZE = 200e6;
+const ECHO_SIZE = 3 * MESSAGE_RATE * MESSAGE_SIZE;
+const MAX_ECHO_SIZE = 3600 * MESSAGE_RATE * MESSAGE_SIZE;
 
 /** `t2cp lab run`. */
 export async function run(flags: RunFlags): Promise<void> {
@@ -49,12 +66,18 @@ export async function run(flags: RunFlags): Promise<void> {
       mend: "leave out --failure host or --plain",
     });
   }
+  const size = flags.size ?? (flags.workload === "echo" ? ECHO_SIZE : TRANSFER_SIZE);
+  if (flags.workload === "echo" && size > MAX_ECHO_SIZE) {
+    throw new Failure(ExitStatus.USAGE, `An echo of ${size} bytes takes over an hour`, {
+      mend: `choose a --size up to ${MAX_ECHO_SIZE}`,
+    });
+  }
   await requirePackages("demo");
   const scenario: Scenario = {
     ...flags,
     plain,
     failure: flags.failure ?? (plain ? "none" : "host"),
-    size: flags.size ?? (flags.workload === "echo" ? 600 * MESSAGE_SIZE : 200e6),
+    size,
     link: flags.link ?? 0,
   };
   await runAndReport(scenario, flags);
@@ -67,7 +90,7 @@ export async function demo(flags: DemoFlags): Promise<void> {
   const scenario: Scenario = {
     workload: "download",
     failure: "host",
-    size: 200e6,
+    size: TRANSFER_SIZE,
     rate: 40e6,
     link: 0,
     interval: 50,

@@ -25,14 +25,18 @@ export interface CommandOptions {
 }
 
 /** One part of a command line: what runs on one host. */
-interface Part {
+export interface Part {
+  /** The host. */
   role: Role;
+  /** Program and arguments. */
   argv: string[];
 }
 
-/** One process, or several joined by a pipe, and how many commands in it say `started`. */
-interface Plan {
+/** One command, or several joined by a pipe. */
+export interface Plan {
+  /** A name for messages and the log file. */
   what: string;
+  /** The commands in the order of the pipe. */
   parts: Part[];
 }
 

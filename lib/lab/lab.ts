@@ -50,6 +50,7 @@ export class Lab {
   /** The lab's own directory. */
   readonly directory: string;
   readonly #state: LabState;
+  #leaving = false;
 
   private constructor(runDir: string, state: LabState) {
     this.name = state.name;
@@ -138,8 +139,19 @@ export class Lab {
     writeState(this.runDir, this.#state);
   }
 
+  /**
+   * Refuses to start anything more once the lab is being taken down.
+   *
+   * @throws {Failure}
+   */
+  requireStanding(): void {
+    if (!this.#leaving) return;
+    throw new Failure(ExitStatus.TEMPORARY, `Lab "${this.name}" is being taken down`);
+  }
+
   /** Takes the lab down, see {@linkcode takeDown}. */
   async down(): Promise<void> {
+    this.#leaving = true;
     await takeDown(this.runDir, this.name);
   }
 
@@ -184,12 +196,14 @@ export async function takeDown(runDir: string, name: string): Promise<boolean> {
   for (const id of await endProcesses([...noted, ...inside])) {
     problems.push(`process ${id.pid} does not end`);
   }
-  // Children of what has just ended may have been started in between.
+  // What has just ended may have started children meanwhile.
   await endProcesses(processesIn(inodes), 0);
   for (const point of mountsBelow(directory)) {
     await attempt(`mount "${point}"`, () => run(["umount", point]));
   }
   await attempt("namespaces", () => removeNamespaces(name));
+  // Someone else may have entered a namespace just before it lost its name.
+  await endProcesses(processesIn(inodes), 0);
   for (const path of state?.scratch ?? []) {
     await attempt(`directory "${path}"`, () => remove(path));
   }

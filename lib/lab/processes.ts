@@ -68,6 +68,7 @@ export class HostProcess {
 
   /** Starts a process and notes it in the lab's state. */
   static start(lab: Lab, spec: ProcessSpec): HostProcess {
+    lab.requireStanding();
     const log = lab.logFile(spec.what);
     const argv = spec.role === undefined ? spec.argv : lab.inRole(spec.role, spec.argv);
     const redirect = spec.stdout ? 'exec 2>>"$0"' : 'exec >>"$0" 2>&1';

@@ -13,6 +13,7 @@ export class Recorder {
   readonly #writers: readonly NdjsonWriter[];
   readonly #emitters: readonly Emitter[];
 
+  /** Writes to all of `writers`. */
   constructor(writers: readonly NdjsonWriter[]) {
     this.#writers = writers;
     this.#emitters = writers.map((writer) => new Emitter("lab", writer));

@@ -8,8 +8,7 @@ import { styleText } from "node:util";
 import type { Moment } from "./picture.ts";
 import { formatBytes, formatMillis } from "./quantity.ts";
 import type { Result } from "./result.ts";
-import type { Measures, Trace } from "./run.ts";
-import type { Scenario } from "./scenario.ts";
+import type { Measures, Scenario, Trace } from "./scenario.ts";
 
 /** Colours text, or leaves it as it is. */
 export type Paint = (style: "bold" | "dim" | "red" | "green" | "yellow", text: string) => string;

@@ -5,14 +5,17 @@
  */
 
 import { maximum, median } from "./measure.ts";
-import type { Measures } from "./run.ts";
+import type { Measures } from "./scenario.ts";
 
 /** The measurements of a whole scenario: medians, and the worst of each duration. */
 export interface Result extends Measures {
   /** How many runs there were. */
   runs: number;
+  /** The longest stall. */
   stall_ms_max: number | null;
+  /** The slowest detection. */
   detect_ms_max: number | null;
+  /** The slowest takeover. */
   takeover_ms_max: number | null;
 }
 
@@ -41,6 +44,7 @@ export function sumUp(
     runs: runs.length,
     sha256_equal: runs.length > 0 && runs.every((run) => run.sha256_equal),
     stall_ms: millis("stall_ms"),
+    /** The longest stall. */
     stall_ms_max: maximum(all("stall_ms")),
     detect_ms: millis("detect_ms"),
     detect_ms_max: maximum(all("detect_ms")),

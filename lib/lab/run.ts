@@ -12,17 +12,16 @@ import { type CommandOptions, Commands } from "./commands.ts";
 import { LinkCut } from "./fault.ts";
 import { Interrupted, orInterrupted } from "./interrupt.ts";
 import { Lab } from "./lab.ts";
-import type { Progress } from "./measure.ts";
-import { toMillis } from "./measure.ts";
+import { type Progress, toMillis } from "./measure.ts";
 import type { Recorder } from "./recorder.ts";
 import type { ServerRole } from "./servers.ts";
 import { shapeClientLink, shapeServerLink } from "./shaping.ts";
 import { run, until } from "./system.ts";
 import { SERVICE_PLACES } from "./topology.ts";
-import type { FailureName, Scenario, WorkloadName } from "./scenario.ts";
+import type { Measures, RunOutcome, Scenario, Trace } from "./scenario.ts";
 import type { Workload } from "./workload.ts";
 import { Download } from "./workload_download.ts";
-import { Echo } from "./workload_echo.ts";
+import { Echo, MESSAGE_RATE, MESSAGE_SIZE } from "./workload_echo.ts";
 import { Upload } from "./workload_upload.ts";
 
 /** What a run happens in and reports to. */
@@ -41,45 +40,6 @@ export interface RunContext {
   keep: boolean;
   /** Where the logs of a run that is not ok are copied to. */
   saveLogs: (directory: string) => Promise<void>;
-}
-
-/** The measurements of one run; durations in milliseconds, null where there is none. */
-export interface Measures {
-  ok: boolean;
-  workload: WorkloadName;
-  failure: FailureName;
-  sha256_equal: boolean;
-  stall_ms: number | null;
-  detect_ms: number | null;
-  takeover_ms: number | null;
-  took_ms: number | null;
-  bytes: number;
-  /** Bytes a second over the whole transfer. */
-  throughput: number | null;
-  /** Bytes a second before the failure. */
-  throughput_before: number | null;
-  /** Bytes a second after the first new byte. */
-  throughput_after: number | null;
-  /** Why the run is not ok. */
-  problem?: string;
-  /** Further fields of the workload. */
-  [field: string]: unknown;
-}
-
-/** The moments of a run in microseconds since the epoch, and the client's progress. */
-export interface Trace {
-  progress: Progress;
-  cut?: number;
-  failed?: number;
-  trigger?: number;
-  active?: number;
-  firstByte?: number;
-}
-
-/** What one run gives. */
-export interface RunOutcome {
-  measures: Measures;
-  trace: Trace;
 }
 
 /** How far around the failure a silence is looked for, in microseconds. */
@@ -217,7 +177,9 @@ function isDue({ after, size }: Scenario, progress: Progress): boolean {
 
 /** Seconds that a client may take: twice its due, and time for the failure. */
 function timeLimit({ workload, size, rate }: Scenario): number {
-  const due = workload === "echo" ? size / 64 / 200 : size / (rate > 0 ? rate : 20e6);
+  const due = workload === "echo"
+    ? size / MESSAGE_SIZE / MESSAGE_RATE
+    : size / (rate > 0 ? rate : 20e6);
   return Math.ceil(due * 2 + 20);
 }
 

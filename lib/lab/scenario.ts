@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Progress } from "./measure.ts";
 import type { Point } from "./quantity.ts";
 
 /** The workloads by name. */
@@ -38,4 +39,60 @@ export interface Scenario {
   after: Point;
   /** Without t2cp, for comparison. */
   plain: boolean;
+}
+
+/** The measurements of one run; durations in milliseconds, null where there is none. */
+export interface Measures {
+  /** Whether all was as it should be. */
+  ok: boolean;
+  /** What the client did. */
+  workload: WorkloadName;
+  /** What failed. */
+  failure: FailureName;
+  /** Whether exactly what was sent arrived. */
+  sha256_equal: boolean;
+  /** The client's longest silence, around the failure where there was one. */
+  stall_ms: number | null;
+  /** From the failure to the `failed` event. */
+  detect_ms: number | null;
+  /** From the takeover's trigger to the first new byte at the client. */
+  takeover_ms: number | null;
+  /** What the takeover took by its own account. */
+  took_ms: number | null;
+  /** Bytes that the client moved. */
+  bytes: number;
+  /** Bytes a second over the whole transfer. */
+  throughput: number | null;
+  /** Bytes a second before the failure. */
+  throughput_before: number | null;
+  /** Bytes a second after the first new byte. */
+  throughput_after: number | null;
+  /** Why the run is not ok. */
+  problem?: string;
+  /** Further fields of the workload. */
+  [field: string]: unknown;
+}
+
+/** The client's progress, and the moments of a run in microseconds since the epoch. */
+export interface Trace {
+  /** What the client moved, and when. */
+  progress: Progress;
+  /** Just before the primary's link was cut. */
+  cut?: number;
+  /** When the detector said so. */
+  failed?: number;
+  /** When the takeover began. */
+  trigger?: number;
+  /** When the takeover was complete. */
+  active?: number;
+  /** The client's first new byte since the trigger. */
+  firstByte?: number;
+}
+
+/** What one run gives. */
+export interface RunOutcome {
+  /** Its measurements. */
+  measures: Measures;
+  /** What they were computed from. */
+  trace: Trace;
 }

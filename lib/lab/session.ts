@@ -17,8 +17,8 @@ import {
   verbOf,
 } from "./report.ts";
 import { type Result, sumUp } from "./result.ts";
-import { type Measures, runOnce } from "./run.ts";
-import type { Scenario } from "./scenario.ts";
+import { runOnce } from "./run.ts";
+import type { Measures, Scenario } from "./scenario.ts";
 
 /** How a scenario is run. */
 export interface SessionOptions {

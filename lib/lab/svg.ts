@@ -9,6 +9,7 @@ export class Markup {
   /** The text. */
   readonly text: string;
 
+  /** `text` is taken as it is. */
   constructor(text: string) {
     this.text = text;
   }

@@ -25,6 +25,7 @@ export class Download implements Workload {
   #sha256: string | undefined;
   #client: HostProcess | undefined;
 
+  /** Prepares nothing yet. */
   constructor(options: WorkloadOptions) {
     this.#options = options;
   }

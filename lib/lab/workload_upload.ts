@@ -44,6 +44,7 @@ export class Upload implements Workload {
   #sha256: string | undefined;
   #client: HostProcess | undefined;
 
+  /** Prepares nothing yet. */
   constructor(options: WorkloadOptions) {
     this.#options = options;
   }
