@@ -1,0 +1,64 @@
+/**
+ * Labs for the namespace tests: a name and a run directory of their own, and proof that nothing of
+ * them is left.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { namespaceInodes } from "../../lib/lab/namespaces.ts";
+import { takeDown } from "../../lib/lab/lab.ts";
+import { mountsBelow, processesIn } from "../../lib/lab/system.ts";
+
+/** Whether the namespace tests can run; else they are reported as ignored. */
+export const isRoot: boolean = Deno.uid() === 0;
+
+/** What a test knows of its lab. */
+export interface TestLab {
+  /** The lab's name. */
+  name: string;
+  /** The run directory. */
+  runDir: string;
+  /** The flags that say so. */
+  flags: string[];
+  /** Remembers the namespaces as they are, so that their processes are found after their end. */
+  look(): void;
+}
+
+let count = 0;
+
+/**
+ * Runs a test with a lab name and run directory of its own; afterwards nothing of that lab may be
+ * left: namespaces, processes, mounts, files. Whatever is left is removed.
+ */
+export async function withLab(test: (lab: TestLab) => Promise<void>): Promise<void> {
+  const name = `test-${Deno.pid}-${count++}`;
+  const runDir = await Deno.makeTempDir({ prefix: "t2cp-test-" });
+  const inodes = new Set<number>();
+  const look = () => namespaceInodes(name).forEach((inode) => inodes.add(inode));
+  try {
+    await test({ name, runDir, flags: ["--name", name, "--run-dir", runDir], look });
+    assert.deepEqual([...namespaceInodes(name)], [], "namespaces are left");
+    assert.deepEqual(processesIn(inodes), [], "processes are left");
+    assert.deepEqual(mountsBelow(runDir), [], "mounts are left");
+    assert.deepEqual(scratch(name), [], "scratch directories are left");
+    assert.deepEqual(entries(runDir), [], "the run directory is not empty");
+  } finally {
+    await takeDown(runDir, name);
+    await Deno.remove(runDir, { recursive: true }).catch(() => {});
+  }
+}
+
+function entries(path: string): string[] {
+  try {
+    return [...Deno.readDirSync(path)].map((entry) => entry.name);
+  } catch (error) {
+    // The last lab takes an empty run directory away.
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+function scratch(name: string): string[] {
+  const temporary = Deno.env.get("TMPDIR") ?? "/tmp";
+  return entries(temporary).filter((entry) => entry.startsWith(`t2cp-lab-${name}-`));
+}

@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { parseEvent } from "../../lib/event.ts";
+import { readState } from "../../lib/lab/state.ts";
+import { until } from "../../lib/lab/system.ts";
+import { checkout, type Outcome, t2cp } from "../cli/t2cp.ts";
+import { isRoot, type TestLab, withLab } from "./lab.ts";
+
+const ignore = !isRoot;
+
+/** The events that a command printed, each checked against the vocabulary. */
+function eventsOf(outcome: Outcome): Record<string, unknown>[] {
+  return outcome.stdout.trimEnd().split("\n").map((line) => {
+    const event = parseEvent(line);
+    assert.equal(typeof event, "object", `${event}: ${line}`);
+    return event as Record<string, unknown>;
+  });
+}
+
+async function runJson(lab: TestLab, ...args: string[]): Promise<Record<string, unknown>[]> {
+  const outcome = await t2cp("lab", "run", "--json", ...lab.flags, ...args);
+  const events = eventsOf(outcome);
+  assert.equal(outcome.status, 0, outcome.stderr + outcome.stdout);
+  assert.equal(events.at(-1)!.type, "lab.result");
+  return events;
+}
+
+const SIZES = { download: "10M", upload: "10M", echo: "12800" } as const;
+
+for (const workload of ["download", "upload", "echo"] as const) {
+  Deno.test({
+    name: `lab run: a plain ${workload} arrives whole`,
+    ignore,
+    fn: () =>
+      withLab(async (lab) => {
+        const size = SIZES[workload];
+        const events = await runJson(lab, "--plain", "--workload", workload, "--size", size);
+        const result = events.at(-1)!;
+        assert.equal(result.ok, true);
+        assert.equal(result.sha256_equal, true);
+        assert.equal(result.failure, "none");
+        assert.equal(result.bytes, workload === "echo" ? 12_800 : 10e6);
+        assert.deepEqual([result.detect_ms, result.takeover_ms], [null, null]);
+        assert.ok(Number(result.throughput) > 0);
+      }),
+  });
+
+  Deno.test({
+    name: `lab run: ${workload} survives the failure of its server`,
+    ignore,
+    fn: () =>
+      withLab(async (lab) => {
+        const size = workload === "echo" ? "25600" : "30M";
+        const events = await runJson(lab, "--workload", workload, "--size", size);
+        const result = events.at(-1)!;
+        assert.equal(result.ok, true, JSON.stringify(result));
+        assert.equal(result.sha256_equal, true);
+        assert.equal(result.failure, "host");
+        for (const field of ["stall_ms", "detect_ms", "takeover_ms"]) {
+          assert.ok(Number(result[field]) > 0, `${field} ${result[field]}`);
+        }
+        const types = events.map(({ type }) => type);
+        for (const type of ["started", "up", "failed", "active", "lab.mark", "lab.run"]) {
+          assert.ok(types.includes(type), type);
+        }
+      }),
+  });
+
+  Deno.test({
+    name: `lab run: ${workload} with t2cp running and no failure`,
+    ignore,
+    fn: () =>
+      withLab(async (lab) => {
+        const args = ["--workload", workload, "--size", SIZES[workload], "--failure", "none"];
+        const events = await runJson(lab, ...args);
+        assert.equal(events.at(-1)!.ok, true);
+        assert.ok(!events.some(({ type }) => type === "failed" || type === "active"));
+      }),
+  });
+}
+
+Deno.test({
+  name: "lab run: several runs give one event each, medians and maxima, files and a report",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      const out = await Deno.makeTempDir();
+      try {
+        const args = ["--plain", "--size", "2M", "--runs", "2", "--out", out];
+        const outcome = await t2cp("lab", "run", ...lab.flags, ...args);
+        assert.equal(outcome.status, 0, outcome.stderr);
+        assert.match(outcome.stdout, /run 2 of 2/);
+        assert.match(outcome.stdout, /^2 runs/m);
+        for (const name of ["events.ndjson", "run-1.svg", "run-2.svg"]) {
+          assert.ok(outcome.stdout.includes(`${out}/${name}`), name);
+        }
+        assert.match(await Deno.readTextFile(`${out}/run-2.svg`), /<\/svg>\n$/);
+        const lines = (await Deno.readTextFile(`${out}/events.ndjson`)).trimEnd().split("\n");
+        const results = lines.map((line) => JSON.parse(line)).filter(({ type }) =>
+          type.startsWith("lab.r")
+        );
+        assert.deepEqual(results.map(({ type }) => type), ["lab.run", "lab.run", "lab.result"]);
+        assert.equal(results[2].runs, 2);
+        assert.equal(
+          results[2].stall_ms_max,
+          Math.max(results[0].stall_ms, results[1].stall_ms),
+        );
+      } finally {
+        await Deno.remove(out, { recursive: true });
+      }
+    }),
+});
+
+Deno.test({
+  name: "lab run: --keep leaves the lab standing",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      await runJson(lab, "--plain", "--size", "1M", "--keep");
+      const list = await t2cp("lab", "list", "--run-dir", lab.runDir);
+      assert.match(list.stdout, /standing/);
+      lab.look();
+      assert.equal((await t2cp("lab", "down", ...lab.flags)).status, 0);
+    }),
+});
+
+Deno.test({
+  name: "lab run: wrong flags are refused before anything is built",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      const cases: [RegExp, string[]][] = [
+        [/nothing survives a failure/, ["--plain", "--failure", "host"]],
+        [/echo of 60000000 bytes takes over an hour/, ["--workload", "echo", "--size", "60M"]],
+        [/--size: Size "big" is not valid/, ["--size", "big"]],
+        [/--after: Point in time "half" is not valid/, ["--after", "half"]],
+        [/Expected "chat" to be one of/, ["--workload", "chat"]],
+      ];
+      for (const [message, args] of cases) {
+        const outcome = await t2cp("lab", "run", ...lab.flags, ...args);
+        assert.equal(outcome.status, 64, outcome.stderr);
+        assert.match(outcome.stderr, message);
+      }
+    }),
+});
+
+/** A run in its own process, to be ended from outside. */
+function start(lab: TestLab): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-A", "--quiet", join(checkout, "cli", "main.ts")],
+      ...["lab", "run", "--json", "--size", "200M", ...lab.flags],
+    ],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** Waits until the lab's state file names a process called `what`; "" is the state file itself. */
+async function waitForProcess(lab: TestLab, what: string): Promise<void> {
+  const found = await until(() => {
+    const state = readState(lab.runDir, lab.name);
+    return state !== undefined &&
+      (what === "" || state.processes.some((process) => process.what === what));
+  }, 20_000);
+  assert.ok(found, `"${what}" was not started`);
+  lab.look();
+}
+
+for (const [signal, what] of [["SIGINT", ""], ["SIGTERM", "shadow"], ["SIGINT", "curl"]] as const) {
+  Deno.test({
+    name: `lab run: ${signal} ${what ? `once ${what} runs` : "while building"} leaves nothing`,
+    ignore,
+    fn: () =>
+      withLab(async (lab) => {
+        const child = start(lab);
+        await waitForProcess(lab, what);
+        child.kill(signal);
+        // An impatient user presses again.
+        child.kill(signal);
+        const { code, stdout, stderr } = await child.output();
+        const text = new TextDecoder();
+        assert.equal(code, 75, text.decode(stderr));
+        assert.match(text.decode(stderr), new RegExp(`Interrupted by ${signal}`));
+        const result = JSON.parse(text.decode(stdout).trimEnd().split("\n").at(-1)!);
+        assert.deepEqual([result.type, result.ok], ["lab.result", false]);
+      }),
+  });
+}
+
+Deno.test({
+  name: "lab run: a killed run leaves a stale lab, which down removes",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      const child = start(lab);
+      await waitForProcess(lab, "curl");
+      const busy = await t2cp("lab", "down", ...lab.flags);
+      assert.equal(busy.status, 75);
+      assert.match(busy.stderr, new RegExp(`in use by process ${child.pid}`));
+      child.kill("SIGKILL");
+      await child.output();
+      const list = await t2cp("lab", "list", "--run-dir", lab.runDir);
+      assert.match(list.stdout, /stale/);
+      const down = await t2cp("lab", "down", ...lab.flags);
+      assert.equal(down.status, 0, down.stderr);
+    }),
+});
