@@ -154,10 +154,10 @@ async function runAndReport(
   }
 }
 
-/** A new name below the directory for temporary files, with the time in it. */
+/** A new directory among the temporary ones, with the time in its name. */
 function defaultDirectory(): string {
   const time = new Date().toISOString().replaceAll(/[-:]|\..*/g, "").replace("T", "-");
-  return `${Deno.env.get("TMPDIR") ?? "/tmp"}/t2cp-lab-${time}`;
+  return Deno.makeTempDirSync({ prefix: `t2cp-lab-${time}-` });
 }
 
 /** Progress on standard error: one line that changes at a terminal, else a line for each step. */

@@ -6,7 +6,7 @@
 
 import { ExitStatus, Failure } from "../failure.ts";
 
-/** What packages are needed for; the tests need everything that the demo needs, too. */
+/** What packages are needed for; the tests and checks need what the demo needs, too. */
 export const PURPOSES = ["demo", "test"] as const;
 
 /** One of {@linkcode PURPOSES}. */
@@ -41,6 +41,10 @@ export const PACKAGES: readonly Package[] = [
   { name: "tcpdump", purpose: "test", reason: "shows the tests what is on the wire" },
   { name: "nftables", purpose: "test", reason: "drops chosen packets in the tests" },
   { name: "mandoc", purpose: "test", reason: "checks the manual pages" },
+  { name: "clang-14", purpose: "test", reason: "rebuilds the BPF objects, to compare them" },
+  { name: "llvm-14", purpose: "test", reason: "strips the rebuilt BPF objects (llvm-strip)" },
+  { name: "libbpf-dev", purpose: "test", reason: "has the headers that the BPF programs include" },
+  { name: "make", purpose: "test", reason: "runs the rebuilding of the BPF objects" },
 ];
 
 /**

@@ -12,7 +12,6 @@ import {
   inRole,
   namespaceInodes,
   namespaceMountExists,
-  namespaceName,
   removeNamespaceMount,
   removeNamespaces,
 } from "./namespaces.ts";
@@ -163,7 +162,7 @@ export class Lab {
    */
   async failHost(): Promise<number> {
     const time = nowMicros();
-    await run(["ip", "-n", namespaceName(this.name, "gateway"), "link", "set", "primary", "down"]);
+    await run(this.inRole("gateway", ["ip", "link", "set", "primary", "down"]));
     return time;
   }
 }

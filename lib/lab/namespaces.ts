@@ -50,7 +50,7 @@ export async function createNetwork(lab: string): Promise<void> {
   await Promise.all(ROLES.map((role) => applySettings(lab, role)));
   await run(["ip", "-batch", "-"], { stdin: linkBatch(lab).join("\n") + "\n" });
   const configure = (role: Role) =>
-    run(["ip", "-n", namespaceName(lab, role), "-batch", "-"], {
+    run(inRole(lab, role, ["ip", "-batch", "-"]), {
       stdin: hostBatch(role).join("\n") + "\n",
     });
   // The switch is there before anything is plugged into it.
