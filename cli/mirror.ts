@@ -34,7 +34,11 @@ async function mirror(flags: Flags): Promise<void> {
   }
 }
 
-/** The `mirror` command. */
+/**
+ * The `mirror` command.
+ *
+ * @ignore
+ */
 export const command: Command<CommandContext> = buildCommand({
   func: mirror,
   parameters: {

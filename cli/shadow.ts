@@ -47,7 +47,11 @@ async function clear(flags: Flags): Promise<void> {
   console.error(`t2cp shadow: ${said}`);
 }
 
-/** The `shadow` command. */
+/**
+ * The `shadow` command.
+ *
+ * @ignore
+ */
 export const command: Command<CommandContext> = buildCommand({
   func: shadow,
   parameters: {

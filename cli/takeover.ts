@@ -50,7 +50,11 @@ async function takeover(flags: Flags): Promise<void> {
   }
 }
 
-/** The `takeover` command. */
+/**
+ * The `takeover` command.
+ *
+ * @ignore
+ */
 export const command: Command<CommandContext> = buildCommand({
   func: takeover,
   parameters: {

@@ -8,6 +8,7 @@ import { cString } from "./c_string.ts";
 import { unwrap, unwrapNegated } from "./errno.ts";
 import { libbpf } from "./libbpf_sys.ts";
 import { libc } from "./libc_sys.ts";
+import { Mapping, PAGE } from "./mapping.ts";
 
 /** Lengths that the kernel knows of a map. */
 export interface MapInfo {
@@ -23,8 +24,11 @@ export interface MapInfo {
 
 /** Elements read in one go: `count` keys and values, one behind the other. */
 export interface Batch {
+  /** How many elements there are. */
   count: number;
+  /** `count` keys, then unused room. */
   keys: Uint8Array<ArrayBuffer>;
+  /** `count` values, then unused room. */
   values: Uint8Array<ArrayBuffer>;
 }
 
@@ -80,6 +84,17 @@ export class BpfMap implements Disposable {
     unwrapNegated(libbpf().bpf_obj_pin(this.#fd, cString(path)), `pin "${path}"`);
   }
 
+  /**
+   * Maps the values of an array map (BPF_F_MMAPABLE) into this process, writable. Close the mapping before the map.
+   *
+   * @throws {SystemError}
+   */
+  mapValues(): Mapping {
+    const stride = (this.info.valueSize + 7) & ~7;
+    const length = Math.ceil(stride * this.info.maxEntries / PAGE) * PAGE;
+    return new Mapping(this.#fd, length, 0, true, `map the values of "${this.name}"`);
+  }
+
   /** Reads the value of `key` into `value`; false where there is none. */
   lookup(key: Uint8Array<ArrayBuffer>, value: Uint8Array<ArrayBuffer>): boolean {
     const result = libbpf().bpf_map_lookup_elem(this.#fd, key, value);
@@ -104,15 +119,15 @@ export class BpfMap implements Disposable {
 
   /**
    * Reads all elements of a hash map, at most `info.maxEntries`. Elements that come or go meanwhile may or may not be
-   * among them.
+   * among them. A batch from an earlier call may be given, to be filled again as far as its room goes.
    */
-  entries(): Batch {
+  entries(again?: Batch): Batch {
     const { keySize, valueSize, maxEntries } = this.info;
-    let room = Math.min(maxEntries, 1024);
+    let room = again === undefined ? Math.min(maxEntries, 1024) : again.keys.length / keySize;
     let batch: Batch = {
       count: 0,
-      keys: new Uint8Array(room * keySize),
-      values: new Uint8Array(room * valueSize),
+      keys: again?.keys ?? new Uint8Array(room * keySize),
+      values: again?.values ?? new Uint8Array(room * valueSize),
     };
     const token = new Uint8Array(8);
     const count = new Uint32Array(1);
@@ -152,6 +167,7 @@ export class BpfMap implements Disposable {
     });
   }
 
+  /** Closes the descriptor; a pinned map lives on. */
   [Symbol.dispose](): void {
     if (this.#fd < 0) return;
     unwrap(libc().close(this.#fd), `close map "${this.name}"`);

@@ -21,6 +21,7 @@ export class LoadError extends SystemError {
   /** The last lines of the verifier's log, or empty. */
   readonly log: string;
 
+  /** `path` is the object's. */
   constructor(path: string, errno: number, log: string) {
     super(`load "${path}"`, errno);
     this.name = "LoadError";
@@ -75,6 +76,7 @@ export class BpfProgram implements Disposable {
     unwrapNegated(libbpf().bpf_obj_pin(this.#fd, cString(path)), `pin "${path}"`);
   }
 
+  /** Closes the descriptor; an attached or pinned program lives on. */
   [Symbol.dispose](): void {
     if (this.#fd < 0) return;
     unwrap(libc().close(this.#fd), `close program "${this.name}"`);
@@ -84,7 +86,9 @@ export class BpfProgram implements Disposable {
 
 /** The programs and maps of an object, by name. */
 export interface BpfParts {
+  /** Programs by their C function's name. */
   programs: Map<string, BpfProgram>;
+  /** Maps by their C variable's name. */
   maps: Map<string, BpfMap>;
 }
 

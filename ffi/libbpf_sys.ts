@@ -154,6 +154,8 @@ let library: Symbols | undefined;
  * libbpf's symbols, opened at the first call, with its own messages to stderr off.
  *
  * @throws {MissingLibrary} where it is not installed
+ *
+ * @ignore
  */
 export function libbpf(): Symbols {
   if (library === undefined) {

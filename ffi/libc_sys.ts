@@ -103,6 +103,14 @@ const symbols = {
     ],
     result: "i32",
   },
+  sched_setscheduler: {
+    parameters: [
+      "i32", // pid_t pid, a thread's
+      "i32", // int policy
+      "buffer", // const struct sched_param *param
+    ],
+    result: "i32",
+  },
   close: {
     parameters: ["i32"], // int fd
     result: "i32",
@@ -172,7 +180,9 @@ const symbols = {
 
 let library: Deno.DynamicLibrary<typeof symbols> | undefined;
 
-/** The C library's symbols, opened at the first call. */
+/** The C library's symbols, opened at the first call. *
+ * @ignore
+ */
 export function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
   library ??= Deno.dlopen("libc.so.6", symbols);
   return library.symbols;

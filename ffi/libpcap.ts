@@ -16,6 +16,7 @@ const SO_MARK = 36;
 
 /** A libpcap call that failed, in libpcap's own words. */
 export class PcapError extends Error {
+  /** `attempted` completes the sentence "Cannot …". */
   constructor(attempted: string, reason: string) {
     super(`Cannot ${attempted}: ${reason}`);
     this.name = "PcapError";

@@ -131,6 +131,8 @@ let library: Symbols | undefined;
  * libpcap's symbols, opened at the first call.
  *
  * @throws {MissingLibrary} where it is not installed
+ *
+ * @ignore
  */
 export function libpcap(): Symbols {
   library ??= openLibrary("libpcap.so.0.8", "libpcap0.8", symbols).symbols;

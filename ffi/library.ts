@@ -9,6 +9,7 @@ export class MissingLibrary extends Error {
   /** Debian's package that brings the library. */
   readonly package: string;
 
+  /** `library` is its file name. */
   constructor(library: string, debianPackage: string, cause: unknown) {
     super(`Library "${library}" cannot be opened`, { cause });
     this.name = "MissingLibrary";

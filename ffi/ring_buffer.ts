@@ -5,27 +5,19 @@
  * @module
  */
 import type { BpfMap } from "./bpf_map.ts";
-import { lastErrno, SystemError } from "./errno.ts";
-import { libc } from "./libc_sys.ts";
-
-const PROT_READ = 1;
-const PROT_WRITE = 2;
-const MAP_SHARED = 1;
+import { Mapping, PAGE } from "./mapping.ts";
 
 /** Bits of a record's header (BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT). */
 const BUSY = 0x80000000;
 const DISCARDED = 0x40000000;
 const HEADER = 8;
 
-/** Bytes of a page on this machine; the mappings start at page boundaries. */
-const PAGE = 4096;
-
 /** The consumer's end of a ring buffer map. */
 export class RingBuffer implements Disposable {
   /** The map's descriptor; it is readable while records wait. */
   readonly fd: number;
   readonly #size: number;
-  readonly #mappings: [Deno.PointerObject, number][] = [];
+  readonly #mappings: Mapping[] = [];
   readonly #consumer: BigInt64Array;
   readonly #producer: BigInt64Array;
   readonly #headers: Int32Array;
@@ -35,31 +27,24 @@ export class RingBuffer implements Disposable {
   constructor(map: BpfMap) {
     this.fd = map.fd;
     this.#size = map.info.maxEntries;
-    const consumer = this.#map(PAGE, PROT_READ | PROT_WRITE, 0);
-    // The kernel maps the data twice in a row, so that no record is broken at the end.
-    const data = this.#map(PAGE + 2 * this.#size, PROT_READ, PAGE);
-    this.#consumer = new BigInt64Array(consumer, 0, 1);
-    this.#producer = new BigInt64Array(data, 0, 1);
-    this.#headers = new Int32Array(data, PAGE);
-    this.#data = data;
+    try {
+      const consumer = this.#map(PAGE, 0, true);
+      // The kernel maps the data twice in a row, so that no record is broken at the end.
+      const data = this.#map(PAGE + 2 * this.#size, PAGE, false);
+      this.#consumer = new BigInt64Array(consumer, 0, 1);
+      this.#producer = new BigInt64Array(data, 0, 1);
+      this.#headers = new Int32Array(data, PAGE);
+      this.#data = data;
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
-  #map(length: number, protection: number, offset: number): ArrayBuffer {
-    const address = libc().mmap(
-      null,
-      BigInt(length),
-      protection,
-      MAP_SHARED,
-      this.fd,
-      BigInt(offset),
-    );
-    if (address === null || Deno.UnsafePointer.value(address) === 2n ** 64n - 1n) {
-      const errno = lastErrno();
-      this[Symbol.dispose]();
-      throw new SystemError("map the event ring buffer", errno);
-    }
-    this.#mappings.push([address, length]);
-    return Deno.UnsafePointerView.getArrayBuffer(address, length);
+  #map(length: number, offset: number, writable: boolean): ArrayBuffer {
+    const mapping = new Mapping(this.fd, length, offset, writable, "map the event ring buffer");
+    this.#mappings.push(mapping);
+    return mapping.buffer;
   }
 
   /** Gives each waiting record to `receive`, which must not keep the view, and frees its room. Returns their number. */
@@ -82,9 +67,8 @@ export class RingBuffer implements Disposable {
     return records;
   }
 
+  /** Unmaps the ring buffer; what waits in it stays for the next consumer. */
   [Symbol.dispose](): void {
-    for (const [address, length] of this.#mappings.splice(0)) {
-      libc().munmap(address, BigInt(length));
-    }
+    for (const mapping of this.#mappings.splice(0)) mapping[Symbol.dispose]();
   }
 }

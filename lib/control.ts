@@ -16,12 +16,15 @@ export type Handler = (request: Record<string, unknown>) => Iterable<object>;
 
 /** What a control socket has seen. */
 export interface ControlStats {
+  /** Lines read, good or bad. */
   requests: number;
+  /** Clients turned away because there were too many. */
   refused: number;
 }
 
 /** A control socket that is being served. */
 export interface ControlServer extends AsyncDisposable {
+  /** Counted from the start. */
   readonly stats: ControlStats;
 }
 

@@ -216,6 +216,7 @@ export function readFlow(view: DataView, at: number): Flow {
 
 /** A record of the ring buffer. */
 export interface FlowEvent extends FlowEnds {
+  /** One of {@linkcode eventTypes}. */
   type: string;
   /** Index into {@linkcode reasons}. */
   reason: number;

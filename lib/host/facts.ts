@@ -41,8 +41,11 @@ export async function ss(args: readonly string[]): Promise<string> {
 
 /** What a tool printed. */
 export interface ToolOutput {
+  /** Exit status. */
   code: number;
+  /** What it wrote to stdout. */
   stdout: string;
+  /** What it wrote to stderr, without white space around it. */
   stderr: string;
 }
 

@@ -33,7 +33,9 @@ export interface MirrorOptions {
   primary: string;
   /** The backup's MAC or IP address. */
   backup: string;
+  /** What is copied; TCP only. */
   services: readonly Service[];
+  /** Where pins, lock and record are. */
   runDir: string;
   /** Copy the primary's segments with their payload, not just their headers. */
   payload: boolean;

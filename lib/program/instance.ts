@@ -106,6 +106,7 @@ export class Instance implements Disposable {
     removePinDir(this.#runDir, this.#kind.name);
   }
 
+  /** Closes the descriptors. */
   [Symbol.dispose](): void {
     disposeParts(this.#parts);
   }

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import type { BpfMap } from "../../ffi/bpf_map.ts";
+import { interfaceIndex } from "../../ffi/tc.ts";
 import { parseService, type Service } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { Mode } from "../flow/layout.ts";
@@ -10,8 +12,7 @@ import { runTool, ss } from "../host/facts.ts";
 import { Instance, openPinnedMaps } from "../program/instance.ts";
 import { readRecord, removePinDir, removeRecord, takeLock } from "../program/run_dir.ts";
 import { answersArp, type HostFacts } from "./preflight.ts";
-import { readControl, shadowKind } from "./programs.ts";
-import { interfaceIndex } from "../../ffi/tc.ts";
+import { Control, shadowKind } from "./programs.ts";
 
 /** What {@linkcode clearShadow} did. */
 export interface Cleared {
@@ -33,7 +34,7 @@ export async function clearShadow(runDir: string, host: HostFacts): Promise<Clea
   using _lock = takeLock(runDir, "shadow");
   const services = record.services.map(parseService);
   const maps = openPinnedMaps(shadowKind, runDir);
-  const active = maps !== undefined && readControl(maps.get("control")!).mode !== Mode.SHADOW;
+  const active = maps !== undefined && modeOf(maps.get("control")!) !== Mode.SHADOW;
   for (const map of maps?.values() ?? []) map[Symbol.dispose]();
   if (maps !== undefined && interfaceIndex(record.interface) !== 0) {
     if (!active) {
@@ -46,6 +47,11 @@ export async function clearShadow(runDir: string, host: HostFacts): Promise<Clea
   removePinDir(runDir, "shadow");
   removeRecord(runDir, "shadow");
   return { found: true, active };
+}
+
+function modeOf(map: BpfMap): number {
+  using control = new Control(map);
+  return control.mode;
 }
 
 /** Without the programs the host must not claim the primary's address. */

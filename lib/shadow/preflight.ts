@@ -12,6 +12,7 @@ import { ExitStatus, Failure } from "../failure.ts";
 export interface Listener {
   /** Local address, `*` for any. */
   address: string;
+  /** 1 to 65535. */
   port: number;
   /** Whether it is an MPTCP socket. */
   mptcp: boolean;

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Batch, BpfMap } from "../../ffi/bpf_map.ts";
+import type { Mapping } from "../../ffi/mapping.ts";
 import type { Service } from "../address.ts";
 import {
   CONTROL,
@@ -37,41 +38,39 @@ export const shadowKind: InstanceKind = {
 /** A tracked flow. */
 export interface TrackedFlow extends FlowEnds, Flow {}
 
-const KEY = new Uint8Array(4);
+/** The map `control`, mapped into this process: reading and writing it costs no system call. */
+export class Control implements Disposable {
+  readonly #mapping: Mapping;
+  readonly #mode: Int32Array;
+  readonly #view: DataView;
 
-/** What the map `control` says. */
-export interface Control {
-  mode: number;
-  flags: number;
-  /** Network byte order, as four bytes; zeros where the interface has no IPv4 address. */
-  ownIpv4: Uint8Array;
-}
+  /** Maps `map`, which must stay open for as long as this object is used. */
+  constructor(map: BpfMap) {
+    this.#mapping = map.mapValues();
+    this.#mode = new Int32Array(this.#mapping.buffer, CONTROL.mode, 1);
+    this.#view = new DataView(this.#mapping.buffer);
+  }
 
-/** Reads the map `control`. */
-export function readControl(map: BpfMap): Control {
-  const value = new Uint8Array(CONTROL.size);
-  map.lookup(KEY, value);
-  const view = new DataView(value.buffer);
-  return {
-    mode: view.getUint32(CONTROL.mode, true),
-    flags: view.getUint32(CONTROL.flags, true),
-    ownIpv4: value.slice(CONTROL.own_ipv4, CONTROL.own_ipv4 + 4),
-  };
-}
+  /** The mode that the programs act by. */
+  get mode(): number {
+    return Atomics.load(this.#mode, 0);
+  }
 
-/** Writes the map `control` whole. */
-export function writeControl(map: BpfMap, control: Control): void {
-  const value = new Uint8Array(CONTROL.size);
-  const view = new DataView(value.buffer);
-  view.setUint32(CONTROL.mode, control.mode, true);
-  view.setUint32(CONTROL.flags, control.flags, true);
-  value.set(control.ownIpv4, CONTROL.own_ipv4);
-  map.update(KEY, value);
-}
+  /** Lets the programs act by another mode from now on. */
+  set mode(mode: Mode) {
+    Atomics.store(this.#mode, 0, mode);
+  }
 
-/** Changes the mode, and nothing else. */
-export function setMode(map: BpfMap, mode: Mode): void {
-  writeControl(map, { ...readControl(map), mode });
+  /** Sets what does not change while the programs run; `ownIpv4` has four bytes, zeros for none. */
+  configure(flags: number, ownIpv4: Uint8Array): void {
+    this.#view.setUint32(CONTROL.flags, flags, true);
+    new Uint8Array(this.#mapping.buffer, CONTROL.own_ipv4, 4).set(ownIpv4);
+  }
+
+  /** Unmaps it. */
+  [Symbol.dispose](): void {
+    this.#mapping[Symbol.dispose]();
+  }
 }
 
 /** Makes the map `services` hold exactly `services` and their addresses. */

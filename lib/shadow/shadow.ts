@@ -14,20 +14,15 @@ import { Instance } from "../program/instance.ts";
 import { makeRunDir, readRecord, takeLock, writeRecord } from "../program/run_dir.ts";
 import { Takeover } from "../takeover/takeover.ts";
 import { checkHost, explainLoad, type HostFacts, hostWarnings } from "./preflight.ts";
-import {
-  readControl,
-  readCounters,
-  readFlows,
-  shadowKind,
-  writeControl,
-  writeServices,
-} from "./programs.ts";
+import { Control, readCounters, readFlows, shadowKind, writeServices } from "./programs.ts";
 
 /** Settings of {@linkcode runShadow}. */
 export interface ShadowOptions {
   /** The interface that receives the copied traffic and the clients' segments after takeover. */
   interface: string;
+  /** What is replicated; TCP only. */
   services: readonly Service[];
+  /** Where pins, lock, record and control socket are. */
   runDir: string;
   /** Report opened and closed flows. */
   flows: boolean;
@@ -65,10 +60,10 @@ export async function runShadow(
   await checkHost(services, host);
   using instance = openInstance(options, host);
   writeRecord(runDir, "shadow", record);
-  await using _control = await serveShadow(runDir, instance);
-
-  const mode = readControl(instance.map("control")).mode;
-  const stats = new StatsTimer(emitter, () => readStats(instance), options.stats);
+  using control = new Control(instance.map("control"));
+  await using _server = await serveShadow(runDir, instance, control);
+  const { mode } = control;
+  const stats = new StatsTimer(emitter, () => readStats(instance, control), options.stats);
   const warn = new AnomalyWatch(emitter, readCounters(instance.map("counters")));
   emitter.emit("started", { ...record, adopted: instance.adopted, mode: modeName(mode) });
   for (const message of hostWarnings(services, options.interface, host)) {
@@ -100,12 +95,10 @@ function requireSameInterface(runDir: string, interfaceName: string): void {
 function openInstance(options: ShadowOptions, host: HostFacts): Instance {
   try {
     return Instance.open(shadowKind, options.runDir, options.interface, (instance) => {
-      const map = instance.map("control");
-      // An adopted instance keeps its mode: who is active stays active.
-      const { mode } = readControl(map);
-      const flags = options.flows ? WANT_FLOW_EVENTS : 0;
       writeServices(instance.map("services"), options.services);
-      writeControl(map, { mode, flags, ownIpv4: ownIpv4(options, host) });
+      using control = new Control(instance.map("control"));
+      // The mode stays as it is: who was active is active still.
+      control.configure(options.flows ? WANT_FLOW_EVENTS : 0, ownIpv4(options, host));
     });
   } catch (error) {
     throw explainLoad(error, host);
@@ -121,21 +114,25 @@ function ownIpv4(options: ShadowOptions, host: HostFacts): Uint8Array {
   return own === undefined ? new Uint8Array(4) : to16Bytes(own.address).subarray(12);
 }
 
-function readStats(instance: Instance): Record<string, unknown> {
+function readStats(instance: Instance, control: Control): Record<string, unknown> {
   return {
-    mode: modeName(readControl(instance.map("control")).mode),
+    mode: modeName(control.mode),
     flows: instance.map("flows").entries().count,
     ...readCounters(instance.map("counters")),
   };
 }
 
-function serveShadow(runDir: string, instance: Instance): Promise<AsyncDisposable> {
+function serveShadow(
+  runDir: string,
+  instance: Instance,
+  control: Control,
+): Promise<AsyncDisposable> {
   return serveControl(join(runDir, "shadow.sock"), {
     *flows() {
       for (const flow of readFlows(instance.map("flows").entries())) yield { flow };
     },
     *stats() {
-      yield { stats: readStats(instance) };
+      yield { stats: readStats(instance, control) };
     },
     *activate() {
       using takeover = Takeover.prepare(runDir);

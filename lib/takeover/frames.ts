@@ -40,6 +40,13 @@ export function arpAnnouncement(
   return frame;
 }
 
+/** A frame that no host heeds: EtherType 0x88b5 is for local experiments (IEEE 802). */
+export function nobodysFrame(): Uint8Array<ArrayBuffer> {
+  const frame = new Uint8Array(60);
+  new DataView(frame.buffer).setUint16(12, 0x88b5);
+  return frame;
+}
+
 /** Adds up 16-bit words for the Internet checksum (RFC 1071). */
 function sum(view: DataView, from: number, to: number, start: number): number {
   let total = start;
@@ -54,8 +61,11 @@ function checksum(total: number): number {
 
 /** What an injected segment says; sequence numbers are 32 bits, the window is unscaled as on the wire. */
 export interface Segment {
+  /** SEG.SEQ. */
   seq: number;
+  /** SEG.ACK. */
   ack: number;
+  /** SEG.WND, unscaled. */
   window: number;
 }
 

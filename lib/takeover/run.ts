@@ -4,8 +4,8 @@
  * @module
  */
 import { familyOf } from "../address.ts";
-import { nowMicros } from "../clock.ts";
-import type { Emitter, Event } from "../event.ts";
+import { formatTime, nowMicros } from "../clock.ts";
+import { type Emitter, type Event, parseEvent } from "../event.ts";
 import { runTool } from "../host/facts.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
@@ -15,6 +15,7 @@ import { Takeover } from "./takeover.ts";
 
 /** Settings of {@linkcode runTakeover}. */
 export interface TakeoverOptions {
+  /** The shadow's run directory. */
   runDir: string;
   /** The type of the event that asks for the takeover; undefined asks at once, and reads no input. */
   on: string | undefined;
@@ -24,11 +25,15 @@ export interface TakeoverOptions {
 
 /** What {@linkcode runTakeover} gets from its process. */
 export interface TakeoverStreams {
+  /** Events, one a line. */
   input: ReadableStream<Uint8Array>;
+  /** Takes the lines that pass through. */
   writer: NdjsonWriter;
+  /** Takes this command's own events. */
   emitter: Emitter;
   /** Told about input lines that are no events. */
   warn: (message: string) => void;
+  /** Aborted when the command should end. */
   stop: AbortSignal;
 }
 
@@ -49,6 +54,7 @@ export async function runTakeover(
     emitter.emit("active", { ...takeover.activate(nowMicros()) });
     settled = Promise.all([addAddresses(takeover, emitter), settle(takeover, stop)]).then(() => {});
   };
+  rehearseInput();
   emitter.emit("started", {
     interface: takeover.interface,
     services: takeover.services,
@@ -85,4 +91,14 @@ async function addAddresses(takeover: Takeover, emitter: Emitter): Promise<void>
         result.stderr,
     });
   }
+}
+
+/** Parses a made-up event often enough for V8 to compile the code that the real one will run. */
+function rehearseInput(): void {
+  const time = formatTime(nowMicros());
+  const line = JSON.stringify({
+    ...{ v: 1, type: "failed", time, by: "detect", host: "host", target: "rehearsal" },
+    ...{ level: "host", cause: "unplanned", evidence: [], last_seen: time },
+  });
+  for (let i = 0; i < 200; i++) parseEvent(line);
 }

@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { after, Mode } from "../flow/layout.ts";
-import { readFlows, setMode } from "../shadow/programs.ts";
+import { after, FLOW_KEY } from "../flow/layout.ts";
+import { readFlows } from "../shadow/programs.ts";
 import type { Takeover } from "./takeover.ts";
-import { FLOW_KEY } from "../flow/layout.ts";
 
 /** When the flows are woken again, in milliseconds after the takeover: a wake-up may cross a segment. */
 const WAKE_AGAIN: readonly number[] = [2, 10, 50, 200];
@@ -40,7 +39,7 @@ export async function settle(takeover: Takeover, stop: AbortSignal): Promise<voi
     if (elapsed >= QUIET) {
       const left = letGo(takeover, elapsed >= LAST) + halfOpen(takeover, elapsed);
       if (left === 0) {
-        setMode(takeover.map("control"), Mode.ACTIVE);
+        takeover.finish();
         if (announcements.length === 0) return;
       }
     }

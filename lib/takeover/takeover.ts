@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { BpfMap } from "../../ffi/bpf_map.ts";
+import type { Batch, BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector } from "../../ffi/libpcap.ts";
 import { familyOf, parseMac, parseService, to16Bytes } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
@@ -12,8 +12,11 @@ import { ExitStatus, Failure } from "../failure.ts";
 import { after, FLOW, FLOW_KEY, MARK_INJECTED, Mode } from "../flow/layout.ts";
 import { openPinnedMaps } from "../program/instance.ts";
 import { readRecord } from "../program/run_dir.ts";
-import { readControl, setMode, shadowKind } from "../shadow/programs.ts";
-import { arpAnnouncement, WakeFrames } from "./frames.ts";
+import { Control, shadowKind } from "../shadow/programs.ts";
+import { arpAnnouncement, nobodysFrame, WakeFrames } from "./frames.ts";
+
+/** How often the code of the event runs before it; enough for V8 to compile it. */
+const REHEARSALS = 200;
 
 /** What a takeover did: the fields of its `active` event. */
 export type Activation = ActiveFields & {
@@ -34,6 +37,8 @@ export class Takeover implements Disposable {
   /** The service addresses. */
   readonly addresses: readonly string[];
   readonly #maps: Map<string, BpfMap>;
+  readonly #control: Control;
+  #batch: Batch;
   readonly #wire: Injector;
   readonly #inward: Injector;
   readonly #announcements: Uint8Array<ArrayBuffer>[];
@@ -49,6 +54,8 @@ export class Takeover implements Disposable {
     this.services = record.services;
     this.addresses = [...new Set(record.services.map((text) => parseService(text).address))];
     this.#maps = maps;
+    this.#control = new Control(this.map("control"));
+    this.#batch = this.map("flows").entries();
     this.#wire = wire;
     this.#inward = inward;
     const mac = macOf(record.interface);
@@ -94,7 +101,12 @@ export class Takeover implements Disposable {
 
   /** The mode that the host is in. */
   get mode(): number {
-    return readControl(this.map("control")).mode;
+    return this.#control.mode;
+  }
+
+  /** Lets go of all flows: from now on no program looks after them. */
+  finish(): void {
+    this.#control.mode = Mode.ACTIVE;
   }
 
   /**
@@ -105,12 +117,13 @@ export class Takeover implements Disposable {
     const start = performance.now();
     const elapsed = (): number => Math.round((performance.now() - start) * 1000) / 1000;
     const steps: Record<string, number> = {};
-    if (this.mode !== Mode.ACTIVE) setMode(this.map("control"), Mode.SETTLING);
+    if (this.mode !== Mode.ACTIVE) this.#control.mode = Mode.SETTLING;
     steps["active_mode"] = elapsed();
-    this.announce();
-    steps["announced"] = elapsed();
+    // The replicas' segments find their way to the clients before the announcement too.
     const { woken, lost } = this.wake();
     steps["woken"] = elapsed();
+    this.announce();
+    steps["announced"] = elapsed();
     return {
       trigger: formatTime(trigger),
       services: this.services,
@@ -132,7 +145,7 @@ export class Takeover implements Disposable {
    * Returns how many flows there were, and how many the replica had lost before.
    */
   wake(): { woken: number; lost: number } {
-    const batch = this.map("flows").entries();
+    const batch = this.#batch = this.map("flows").entries(this.#batch);
     const keys = new DataView(batch.keys.buffer);
     const flows = new DataView(batch.values.buffer);
     const result = { woken: 0, lost: 0 };
@@ -142,16 +155,7 @@ export class Takeover implements Disposable {
         result.lost += 1;
         continue;
       }
-      const key = i * FLOW_KEY.size;
-      const clientAck = flows.getUint32(at + FLOW.client_ack, true);
-      const replicaEnd = flows.getUint32(at + FLOW.replica_end, true);
-      const ack = after(clientAck, replicaEnd) ? replicaEnd : clientAck;
-      const window = flows.getUint16(at + FLOW.client_window, true);
-      // The highest sequence number: the replica takes windows from no older segment (RFC 9293 section 3.10.7.4).
-      const seq = flows.getUint32(at + FLOW.client_end, true);
-      this.#inward.send(this.#frames.build(keys, key, flows, at, { seq, ack, window }));
-      const old = (flows.getUint32(at + FLOW.replica_ack, true) - 1) >>> 0;
-      this.#inward.send(this.#frames.build(keys, key, flows, at, { seq: old, ack, window }));
+      this.#wakeFlow(keys, i * FLOW_KEY.size, flows, at, (frame) => this.#inward.send(frame));
       result.woken += 1;
     }
     return result;
@@ -164,20 +168,41 @@ export class Takeover implements Disposable {
     return map;
   }
 
+  /** Closes maps and sockets; the takeover stands. */
   [Symbol.dispose](): void {
+    this.#control[Symbol.dispose]();
     for (const map of this.#maps.values()) map[Symbol.dispose]();
     this.#wire[Symbol.dispose]();
     this.#inward[Symbol.dispose]();
+  }
+
+  #wakeFlow(
+    keys: DataView,
+    keyAt: number,
+    flows: DataView,
+    at: number,
+    send: (frame: Uint8Array<ArrayBuffer>) => void,
+  ): void {
+    const clientAck = flows.getUint32(at + FLOW.client_ack, true);
+    const replicaEnd = flows.getUint32(at + FLOW.replica_end, true);
+    const ack = after(clientAck, replicaEnd) ? replicaEnd : clientAck;
+    const window = flows.getUint16(at + FLOW.client_window, true);
+    // The highest sequence number: the replica takes windows from no older segment (RFC 9293 section 3.10.7.4).
+    const seq = flows.getUint32(at + FLOW.client_end, true);
+    send(this.#frames.build(keys, keyAt, flows, at, { seq, ack, window }));
+    const old = (flows.getUint32(at + FLOW.replica_ack, true) - 1) >>> 0;
+    send(this.#frames.build(keys, keyAt, flows, at, { seq: old, ack, window }));
   }
 
   /** Runs the code of the event on made-up flows, so that it is compiled when the event comes. */
   #rehearse(): void {
     const keys = new DataView(new ArrayBuffer(FLOW_KEY.size));
     const flows = new DataView(new ArrayBuffer(FLOW.size));
-    for (let i = 0; i < 200; i++) {
-      this.#frames.build(keys, 0, flows, 0, { seq: i, ack: i, window: i });
+    const nothing = nobodysFrame();
+    for (let i = 0; i < REHEARSALS; i++) {
+      this.#wakeFlow(keys, 0, flows, 0, () => this.#inward.send(nothing));
+      this.#batch = this.map("flows").entries(this.#batch);
     }
-    this.map("flows").entries();
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { count, summary } from "../../tools/summary.ts";
+import { count, summary } from "../../.ci/summary.ts";
 
 const report = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="deno test" tests="8" failures="2" errors="0" time="0.236">

@@ -2,7 +2,7 @@
  * Prints the counts of a JUnit report of `deno test` as one line: `12 passed, 0 failed, 3 skipped`.
  * Steps count as tests, as they do in the report.
  *
- *     deno run -A tools/summary.ts REPORT STATUS
+ *     deno run -A .ci/summary.ts REPORT STATUS
  *
  * STATUS is the exit status of `deno test`: a test file that could not be loaded is not in the
  * report, and shows only there.

@@ -1,0 +1,45 @@
+/**
+ * Kernel memory mapped into this process.
+ *
+ * @module
+ */
+import { lastErrno, SystemError } from "./errno.ts";
+import { libc } from "./libc_sys.ts";
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 1;
+const MAP_FAILED = 2n ** 64n - 1n;
+
+/** Bytes of a page on this machine; mappings start at page boundaries. */
+export const PAGE = 4096;
+
+/** A shared mapping of a file descriptor. Its buffer must not be used after it is disposed of. */
+export class Mapping implements Disposable {
+  /** The mapped bytes; writing to them without `writable` kills the process. */
+  readonly buffer: ArrayBuffer;
+  readonly #length: number;
+  #address: Deno.PointerValue;
+
+  /**
+   * Maps `length` bytes of `fd` from `offset` on; `attempted` completes the sentence "Cannot …".
+   *
+   * @throws {SystemError}
+   */
+  constructor(fd: number, length: number, offset: number, writable: boolean, attempted: string) {
+    const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    const address = libc().mmap(null, BigInt(length), protection, MAP_SHARED, fd, BigInt(offset));
+    if (address === null || Deno.UnsafePointer.value(address) === MAP_FAILED) {
+      throw new SystemError(attempted, lastErrno());
+    }
+    this.#address = address;
+    this.#length = length;
+    this.buffer = Deno.UnsafePointerView.getArrayBuffer(address, length);
+  }
+
+  /** Unmaps it. */
+  [Symbol.dispose](): void {
+    if (this.#address !== null) libc().munmap(this.#address, BigInt(this.#length));
+    this.#address = null;
+  }
+}
