@@ -6,11 +6,14 @@
 
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { installPackages, type Purpose, requirePackages } from "../lib/host/packages.ts";
+import { describeCommands } from "../lib/lab/commands.ts";
 import { requireRoot } from "../lib/lab/lab.ts";
 import type { Point } from "../lib/lab/quantity.ts";
 import { painter } from "../lib/lab/report.ts";
 import type { FailureName, Scenario, WorkloadName } from "../lib/lab/scenario.ts";
+import { WEB_PORT } from "../lib/lab/servers.ts";
 import { runSession } from "../lib/lab/session.ts";
+import { hostAddress, SERVICE_ADDRESS } from "../lib/lab/topology.ts";
 import { MESSAGE_RATE, MESSAGE_SIZE } from "../lib/lab/workload_echo.ts";
 import { openOutput, type Output, stopSignal } from "./context.ts";
 
@@ -98,24 +101,26 @@ export async function demo(flags: DemoFlags): Promise<void> {
     after: { share: 0.4 },
     plain: false,
   };
-  if (!flags.json) console.log(DEMO_TEXT);
+  if (!flags.json) console.log(introduce(scenario));
   await runAndReport(scenario, { ...flags, runs: 1 });
 }
 
-const DEMO_TEXT = `Four hosts, each a network namespace of this machine:
+/** What the demo is, for a person. */
+function introduce(scenario: Scenario): string {
+  const commands = describeCommands({ ...scenario, port: WEB_PORT });
+  return `Four hosts, each a network namespace of this machine:
 
-    client 10.77.1.2 ---- gateway ----+---- primary 10.77.0.11
-                                      \`---- backup  10.77.0.12
+    client ${hostAddress("client")} ---- gateway ----+---- primary ${hostAddress("primary")}
+                                      \`---- backup  ${hostAddress("backup")}
 
-The service is nginx at 10.77.0.100:80, on primary and backup. What an admin types:
+nginx serves a file at ${SERVICE_ADDRESS}:${WEB_PORT}, on primary and backup. t2cp runs as an admin starts it
+(the lab itself enters the backup without ssh):
 
-    backup#   t2cp shadow --interface eth0 --service 10.77.0.100:80
-    gateway#  t2cp mirror --interface br0 --primary MAC --backup MAC --service 10.77.0.100:80
-    primary#  t2cp detect --respond --local 10.77.0.11
-    gateway#  t2cp detect --peer 10.77.0.11 | ssh backup t2cp takeover --on failed
+${commands.map((line) => `    ${line}`).join("\n")}
 
-The client downloads a file with curl. Mid-transfer the primary's link is cut.
+The client downloads the file with curl. Mid-transfer the primary's link is cut.
 `;
+}
 
 /** `t2cp lab setup`. */
 export async function setup(flags: { for: Purpose }): Promise<void> {

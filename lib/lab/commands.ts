@@ -12,7 +12,7 @@ import { orInterrupted } from "./interrupt.ts";
 import type { Lab } from "./lab.ts";
 import { HostProcess, quote } from "./processes.ts";
 import type { Recorder } from "./recorder.ts";
-import { hostAddress, hostEnd, type Role, SERVICE_ADDRESS } from "./topology.ts";
+import { BRIDGE, hostAddress, type Role, SERVICE_ADDRESS } from "./topology.ts";
 
 /** How the commands are to be started. */
 export interface CommandOptions {
@@ -40,56 +40,60 @@ export interface Plan {
   parts: Part[];
 }
 
-/** The command lines that protect the service, in the order of their start. */
-export function planCommands(lab: Lab, options: CommandOptions): Plan[] {
-  const service = ["--service", `${SERVICE_ADDRESS}:${options.port}`];
-  const timers = ["--interval", String(options.interval), "--multiplier", `${options.multiplier}`];
-  const runDir = (role: "gateway" | "backup") => ["--run-dir", lab.roleDirectory(role)];
+/** The hosts whose commands keep something in a run directory. */
+type KeeperRole = "gateway" | "backup";
+
+/**
+ * The command lines that protect the service, in the order of their start. `runDir` names each
+ * host's run directory; without it they have none, as on real hosts.
+ */
+export function planCommands(
+  options: CommandOptions,
+  runDir?: (role: KeeperRole) => string,
+): Plan[] {
+  const { port, interval, multiplier } = options;
+  const service = ["--service", `${SERVICE_ADDRESS}:${port}`];
+  const timers = ["--interval", String(interval), "--multiplier", String(multiplier)];
+  const at = (role: KeeperRole) => runDir === undefined ? [] : ["--run-dir", runDir(role)];
+  const [primary, backup] = [hostAddress("primary"), hostAddress("backup")];
+  const command = (role: Role, ...argv: string[]): Part => ({ role, argv: ["t2cp", ...argv] });
   return [
     {
       what: "shadow",
-      parts: [{
-        role: "backup",
-        argv: ["t2cp", "shadow", "--interface", "eth0", ...service, ...runDir("backup")],
-      }],
+      parts: [command("backup", "shadow", "--interface", "eth0", ...service, ...at("backup"))],
     },
     {
       what: "mirror",
-      parts: [{
-        role: "gateway",
-        argv: [
-          ...["t2cp", "mirror", "--interface", "br0"],
-          ...["--primary", hostEnd("primary").mac, "--backup", hostEnd("backup").mac],
-          ...service,
-          ...runDir("gateway"),
-        ],
-      }],
+      parts: [
+        command(
+          ...["gateway", "mirror", "--interface", BRIDGE.name] as const,
+          ...["--primary", primary, "--backup", backup, ...service, ...at("gateway")],
+        ),
+      ],
     },
     {
       what: "respond",
-      parts: [{
-        role: "primary",
-        argv: ["t2cp", "detect", "--respond", "--local", hostAddress("primary"), ...timers],
-      }],
+      parts: [command("primary", "detect", "--respond", "--local", primary, ...timers)],
     },
     {
       what: "takeover",
       parts: [
-        {
-          role: "gateway",
-          argv: ["t2cp", "detect", "--peer", hostAddress("primary"), ...timers],
-        },
-        { role: "backup", argv: ["t2cp", "takeover", "--on", "failed", ...runDir("backup")] },
+        command("gateway", "detect", "--peer", primary, ...timers),
+        command("backup", "takeover", "--on", "failed", ...at("backup")),
       ],
     },
   ];
 }
 
-/** The command lines as an admin writes them, with the host in front. */
-export function describeCommands(lab: Lab, options: CommandOptions): string[] {
-  return planCommands(lab, options).map(({ parts }) =>
-    parts.map(({ role, argv }) => `${role}: ${quote(argv)}`).join("  |  ")
-  );
+/** The command lines as an admin types them, with the host's name as the prompt. */
+export function describeCommands(options: CommandOptions): string[] {
+  return planCommands(options).map(({ parts }) => {
+    const host = parts[0]!.role;
+    const lines = parts.map(({ role, argv }) =>
+      role === host ? quote(argv) : `ssh ${role} ${quote(argv)}`
+    );
+    return `${`${host}#`.padEnd(9)} ${lines.join(" | ")}`;
+  });
 }
 
 /** The running commands of one lab, and the events they have sent. */
@@ -122,7 +126,7 @@ export class Commands {
     signal: AbortSignal,
   ): Promise<Commands> {
     const commands = new Commands();
-    const [shadow, ...others] = planCommands(lab, options);
+    const [shadow, ...others] = planCommands(options, (role) => lab.roleDirectory(role));
     // The replica is silent before anyone asks for the service's address.
     await orInterrupted(commands.#launch(lab, shadow!, recorder), signal);
     const ready = others.map((plan) => commands.#launch(lab, plan, recorder));
