@@ -143,16 +143,16 @@ int mirror_egress(struct __sk_buff *skb)
 	__u8 macs[12];
 
 	if (!c)
-		return TC_ACT_OK;
+		return PASS;
 	if (skb->mark == MARK_HEADERS) { /* a copy on its way out: the lengths in the headers stay as they were */
 		skb->mark = 0;
-		if (read_tcp(skb, &p) && skb->len > p.l4 + p.header)
+		if (read_ip(skb, &p) && read_tcp(skb, &p) && skb->len > p.l4 + p.header)
 			bpf_skb_change_tail(skb, p.l4 + p.header, 0);
-		return TC_ACT_OK;
+		return PASS;
 	}
-	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || !same_mac(macs, c->primary_mac) || !read_tcp(skb, &p) ||
-	    !is_service(&p.destination, p.destination_port))
-		return TC_ACT_OK;
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || !same_mac(macs, c->primary_mac) || !read_ip(skb, &p) ||
+	    !read_tcp(skb, &p) || !is_service(&p.destination, p.destination_port))
+		return PASS;
 	if (c->flags & WANT_FLOW_EVENTS) {
 		key.client = p.source;
 		key.server = p.destination;
@@ -163,7 +163,7 @@ int mirror_egress(struct __sk_buff *skb)
 	add(MIRROR_TO_PRIMARY, 1);
 	add(MIRROR_TO_PRIMARY_BYTES, skb->len);
 	copy_to_backup(skb, c, macs, 0);
-	return TC_ACT_OK;
+	return PASS;
 }
 
 SEC("tc")
@@ -176,8 +176,8 @@ int mirror_ingress(struct __sk_buff *skb)
 	__u8 macs[12];
 
 	if (!c || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || !same_mac(macs + 6, c->primary_mac) ||
-	    !read_tcp(skb, &p) || !is_service(&p.source, p.source_port))
-		return TC_ACT_OK;
+	    !read_ip(skb, &p) || !read_tcp(skb, &p) || !is_service(&p.source, p.source_port))
+		return PASS;
 	if (c->flags & WANT_FLOW_EVENTS) {
 		key.client = p.destination;
 		key.server = p.source;
@@ -188,5 +188,5 @@ int mirror_ingress(struct __sk_buff *skb)
 	add(MIRROR_FROM_PRIMARY, 1);
 	add(MIRROR_FROM_PRIMARY_BYTES, skb->len);
 	copy_to_backup(skb, c, macs, c->flags & MIRROR_PAYLOAD ? 0 : MARK_HEADERS);
-	return TC_ACT_OK;
+	return PASS;
 }

@@ -20,6 +20,9 @@
 #define TCP_ACK 0x10
 #define TCP_ECE 0x40
 
+/* Not our business: the next filter decides. TC_ACT_OK would skip the filters of others. */
+#define PASS TC_ACT_UNSPEC
+
 #define TCP_HEADER 20
 #define TIMESTAMPS_LENGTH 12 /* padded by two NOPs */
 
@@ -43,6 +46,7 @@ struct packet {
 	__be16 source_port;
 	__be16 destination_port;
 	__u32 l3;               /* offset of the IP header */
+	__u32 l3_length;        /* length of the IP packet */
 	__u32 l4;               /* offset of the TCP header */
 	__u32 header;           /* length of the TCP header with its options */
 	__u32 payload;
@@ -50,6 +54,8 @@ struct packet {
 	__u32 ack;
 	__u16 window;
 	__u8 flags;
+	__u8 protocol;
+	bool fragment;
 	bool truncated;         /* the frame ends before the segment does */
 };
 
@@ -87,42 +93,59 @@ static __always_inline void map_ipv4(struct address *a, __be32 ipv4)
 	a->word[3] = ipv4;
 }
 
-/* Is this frame IPv4, by its protocol field? A tag in the frame itself would shift the header. */
-static __always_inline bool is_ipv4(const struct __sk_buff *skb)
+struct vlan_tag {
+	__be16 tci;
+	__be16 protocol;
+};
+
+static __always_inline bool is_vlan(__be16 protocol)
 {
-	return skb->protocol == bpf_htons(ETH_P_IP);
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
 }
 
-/* Finds the IP header and its addresses. Returns the transport protocol, or -1 for what is not understood. */
-static __always_inline int read_ip(struct __sk_buff *skb, struct packet *p, __u32 *l3_length)
+/* The EtherType behind the tags that stand in the frame itself, and the offset behind it. At most two tags. */
+static __always_inline __be16 ethertype(struct __sk_buff *skb, __u32 *l3)
+{
+	__be16 protocol = skb->protocol;
+	struct vlan_tag tag;
+
+	*l3 = ETH_HLEN;
+	for (int i = 0; i < 2 && is_vlan(protocol); i++) {
+		if (bpf_skb_load_bytes(skb, *l3, &tag, sizeof(tag)))
+			return 0;
+		protocol = tag.protocol;
+		*l3 += sizeof(tag);
+	}
+	return protocol;
+}
+
+/* Reads the IP header. False for everything that is not IP, or says so and is not. */
+static __always_inline bool read_ip(struct __sk_buff *skb, struct packet *p)
 {
 	struct iphdr ip;
 
-	p->l3 = ETH_HLEN;
-	if (!is_ipv4(skb) || bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
-		return -1;
+	if (ethertype(skb, &p->l3) != bpf_htons(ETH_P_IP) || bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return false;
 	if (ip.version != 4 || ip.ihl < 5)
-		return -1;
+		return false;
 	map_ipv4(&p->source, ip.saddr);
 	map_ipv4(&p->destination, ip.daddr);
+	p->protocol = ip.protocol;
+	/* More fragments, or an offset: the transport header may be elsewhere. */
+	p->fragment = ip.frag_off & bpf_htons(0x3fff);
 	p->l4 = p->l3 + ip.ihl * 4;
 	/* A total length of 0 is a segment beyond 64 KiB that offload will cut (BIG TCP). */
-	*l3_length = ip.tot_len ? bpf_ntohs(ip.tot_len) : skb->len - p->l3;
-	/* More fragments, or an offset: the transport header may be elsewhere. */
-	if (ip.frag_off & bpf_htons(0x3fff))
-		return -1;
-	return ip.protocol;
+	p->l3_length = ip.tot_len ? bpf_ntohs(ip.tot_len) : skb->len - p->l3;
+	return true;
 }
 
-/* Reads a TCP segment. False for anything else, and for lengths that contradict each other. */
+/* Reads the TCP header behind it. False for anything else, and for lengths that contradict each other. */
 static __always_inline bool read_tcp(struct __sk_buff *skb, struct packet *p)
 {
 	struct tcp_header tcp;
-	__u32 l3_length, headers;
+	__u32 headers;
 
-	if (read_ip(skb, p, &l3_length) != IPPROTO_TCP)
-		return false;
-	if (bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+	if (p->protocol != IPPROTO_TCP || p->fragment || bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
 		return false;
 	p->source_port = tcp.source;
 	p->destination_port = tcp.destination;
@@ -132,10 +155,10 @@ static __always_inline bool read_tcp(struct __sk_buff *skb, struct packet *p)
 	p->flags = tcp.flags;
 	p->header = (tcp.offset >> 4) * 4;
 	headers = p->l4 - p->l3 + p->header;
-	if (p->header < TCP_HEADER || headers > l3_length)
+	if (p->header < TCP_HEADER || headers > p->l3_length)
 		return false;
-	p->payload = l3_length - headers;
-	p->truncated = p->l3 + l3_length > skb->len;
+	p->payload = p->l3_length - headers;
+	p->truncated = p->l3 + p->l3_length > skb->len;
 	return true;
 }
 

@@ -93,7 +93,7 @@ static __always_inline int reset_replica(struct __sk_buff *skb, const struct pac
 	if (!turn_around(skb, p, &r))
 		return TC_ACT_STOLEN;
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-	return TC_ACT_OK;
+	return PASS;
 }
 
 static __always_inline int primary_synack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
@@ -236,6 +236,23 @@ release:
 	return reason;
 }
 
+/*
+ * A client segment of no flow that we replicate. After takeover the stack decides; until then it must not. Anyone can
+ * make up such segments, so the reports of them are rationed.
+ */
+static __always_inline int stranger(const struct control *c, const struct flow_key *key)
+{
+	__u32 one = 1;
+
+	if (c->mode != MODE_SHADOW)
+		return PASS;
+	count(SHADOW_UNKNOWN_FLOW);
+	if (!bpf_map_lookup_elem(&strangers, key) && within_ration() &&
+	    !bpf_map_update_elem(&strangers, key, &one, BPF_NOEXIST))
+		report_unprotected(key, REASON_NO_HANDSHAKE, 0);
+	return TC_ACT_STOLEN;
+}
+
 /* The client's first segment after the SYN/ACK: from here on the flow has its replica. */
 static __always_inline int first_ack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
 				     const struct flow_key *key, struct flow *f)
@@ -245,10 +262,8 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 	int error = 0;
 
 	/* Another sequence number means that segments before it were missed, or that it is forged. */
-	if (p->seq != f->irs + 1 || after(iss_next, p->ack) || after(p->ack, f->primary_end)) {
-		count(SHADOW_IMPLAUSIBLE);
-		return TC_ACT_STOLEN;
-	}
+	if (p->seq != f->irs + 1 || after(iss_next, p->ack) || after(p->ack, f->primary_end))
+		return stranger(c, key);
 	read_timestamps(skb, p, &o);
 	f->client_end = sequence_end(p);
 	f->client_ack = p->ack;
@@ -271,26 +286,20 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 		return TC_ACT_STOLEN;
 	}
 	open_flow(c, key);
-	return TC_ACT_OK;
+	return PASS;
 }
 
-/* A client segment of no flow that we replicate. After takeover the stack decides; until then it must not. */
-static __always_inline int stranger(const struct control *c, const struct flow_key *key)
+/*
+ * RFC 9293 section 3.10.7.4: does the segment touch the primary's receive window? Old ones are common: retransmissions
+ * and keep-alives. The stack answers them, and they tell nothing new.
+ */
+static __always_inline bool acceptable(const struct flow *f, const struct packet *p, __u32 end)
 {
-	__u32 one = 1;
-
-	if (c->mode != MODE_SHADOW)
-		return TC_ACT_OK;
-	count(SHADOW_UNKNOWN_FLOW);
-	if (!bpf_map_update_elem(&strangers, key, &one, BPF_NOEXIST))
-		report_unprotected(key, REASON_NO_HANDSHAKE, 0);
-	return TC_ACT_STOLEN;
-}
-
-/* RFC 9293 section 3.10.7.4: does the segment touch the primary's receive window? */
-static __always_inline bool plausible(const struct flow *f, const struct packet *p, __u32 end)
-{
-	return !after(p->seq, f->primary_right) && !after(f->primary_ack, end);
+	if (after(p->seq, f->primary_right)) {
+		count(SHADOW_IMPLAUSIBLE);
+		return false;
+	}
+	return !after(f->primary_ack, end);
 }
 
 static __always_inline void follow_client(struct __sk_buff *skb, struct flow *f, const struct packet *p, __u32 end)
@@ -322,7 +331,7 @@ static __always_inline int client_reset(const struct control *c, const struct pa
 	/* The stack judges it by itself; only an exact one ends the flow for sure (RFC 5961 section 3). */
 	if (p->seq == f->client_end || p->seq == f->primary_ack || p->seq == f->replica_ack)
 		close_flow(c, key, REASON_RESET_BY_CLIENT);
-	return TC_ACT_OK;
+	return PASS;
 }
 
 static __always_inline int from_client(struct __sk_buff *skb, const struct control *c, const struct packet *p)
@@ -337,7 +346,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		if (c->mode == MODE_SHADOW)
 			return client_syn(skb, p, &key);
 		bpf_map_delete_elem(&handshakes, &key);
-		return TC_ACT_OK;
+		return PASS;
 	}
 	if (p->truncated) {
 		count(SHADOW_TRUNCATED);
@@ -348,13 +357,15 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		f = bpf_map_lookup_elem(&handshakes, &key);
 		if (!f)
 			return stranger(c, &key);
-		if (!f->synack_seen || !(p->flags & TCP_ACK) || (p->flags & TCP_RST))
+		if (!(p->flags & TCP_ACK) || (p->flags & TCP_RST))
 			return TC_ACT_STOLEN;
+		if (!f->synack_seen)
+			return stranger(c, &key);
 		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 		return first_ack(skb, c, p, &key, f);
 	}
 	if (f->replica_reset)
-		return c->mode == MODE_SHADOW ? TC_ACT_STOLEN : TC_ACT_OK;
+		return c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
 	count(SHADOW_CLIENT_SEGMENTS);
 	f->seen_ns = bpf_ktime_get_ns();
 	if (skb->pkt_type != 0)
@@ -363,10 +374,8 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		return client_reset(c, p, &key, f);
 	if (!(p->flags & TCP_ACK))
 		return TC_ACT_STOLEN;
-	if (c->mode != MODE_SHADOW || plausible(f, p, end))
+	if (c->mode != MODE_SHADOW || acceptable(f, p, end))
 		follow_client(skb, f, p, end);
-	else
-		count(SHADOW_IMPLAUSIBLE);
 	order(f); /* client_ack is written, now replica_end may be read; egress does it the other way round */
 	ack = earlier(p->ack, f->replica_end);
 	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : real_window(f, p, ack);
@@ -375,7 +384,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		close_flow(c, &key, REASON_FIN);
 	else if (c->mode == MODE_SETTLING && !after(p->ack, f->replica_end))
 		bpf_map_delete_elem(&flows, &key); /* in step with its client: the stack needs no help any more */
-	return TC_ACT_OK;
+	return PASS;
 }
 
 SEC("tc")
@@ -384,14 +393,25 @@ int shadow_ingress(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	struct packet p;
+	bool tcp;
 
-	if (!c || c->mode == MODE_ACTIVE || skb->mark == MARK_INJECTED || !read_tcp(skb, &p))
-		return TC_ACT_OK;
-	if (is_service(&p.destination, p.destination_port))
-		return from_client(skb, c, &p);
-	if (is_service(&p.source, p.source_port))
+	if (!c || c->mode == MODE_ACTIVE || skb->mark == MARK_INJECTED || !read_ip(skb, &p))
+		return PASS;
+	if (is_service(&p.destination, 0)) {
+		tcp = read_tcp(skb, &p);
+		if (tcp && is_service(&p.destination, p.destination_port))
+			return from_client(skb, c, &p);
+		if (c->mode != MODE_SHADOW)
+			return PASS;
+		/* Everything else for the address is the primary's too. */
+		count(tcp || p.protocol != IPPROTO_TCP ? SHADOW_SILENCED : SHADOW_MALFORMED);
+		return TC_ACT_STOLEN;
+	}
+	if (!is_service(&p.source, 0))
+		return PASS;
+	if (read_tcp(skb, &p) && is_service(&p.source, p.source_port))
 		return from_primary(skb, c, &p);
-	return TC_ACT_OK;
+	return PASS;
 }
 
 /* Gives the replica a segment of its client instead of letting its own out. */
@@ -407,7 +427,7 @@ static __always_inline int answer(struct __sk_buff *skb, const struct packet *p,
 static __always_inline int replica_reset(const struct control *c, const struct flow_key *key, struct flow *f)
 {
 	if (c->mode != MODE_SHADOW)
-		return TC_ACT_OK;
+		return PASS;
 	if (f->client_fin || f->primary_fin) {
 		close_flow(c, key, REASON_FIN);
 	} else if (!f->replica_reset) {
@@ -419,7 +439,7 @@ static __always_inline int replica_reset(const struct control *c, const struct f
 
 static __always_inline int from_replica(struct __sk_buff *skb, const struct control *c, const struct packet *p)
 {
-	int verdict = c->mode == MODE_SHADOW ? TC_ACT_STOLEN : TC_ACT_OK;
+	int verdict = c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
 	struct reply r = { .seq = p->ack, .flags = TCP_ACK };
 	__u32 end = sequence_end(p);
 	bool probe, known;
@@ -428,8 +448,11 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 
 	service_to_client(p, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f)
+	if (!f) {
+		if (c->mode == MODE_SHADOW)
+			count(SHADOW_SILENCED);
 		return verdict;
+	}
 	count(SHADOW_REPLICA_SEGMENTS);
 	if (p->flags & TCP_RST)
 		return replica_reset(c, &key, f);
@@ -463,7 +486,7 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
  * ARP would betray the backup: a reply claims the address, and so does the sender field of a request. Requests ask on
  * behalf of the interface's own address instead.
  */
-static __always_inline int silence_arp(struct __sk_buff *skb, const struct control *c)
+static __always_inline int silence_arp(struct __sk_buff *skb, const struct control *c, __u32 l3)
 {
 	struct {
 		__be16 hardware_type;
@@ -478,44 +501,41 @@ static __always_inline int silence_arp(struct __sk_buff *skb, const struct contr
 	} __attribute__((packed)) arp;
 	struct address sender;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
-		return TC_ACT_OK;
+	if (bpf_skb_load_bytes(skb, l3, &arp, sizeof(arp)))
+		return PASS;
 	map_ipv4(&sender, arp.sender);
 	if (!is_service(&sender, 0))
-		return TC_ACT_OK;
+		return PASS;
 	if (arp.operation != bpf_htons(1) || arp.target == arp.sender || !c->own_ipv4) {
 		count(SHADOW_SILENCED);
 		return TC_ACT_STOLEN;
 	}
 	arp.sender = c->own_ipv4;
-	return bpf_skb_store_bytes(skb, ETH_HLEN, &arp, sizeof(arp), 0) ? TC_ACT_STOLEN : TC_ACT_OK;
+	return bpf_skb_store_bytes(skb, l3, &arp, sizeof(arp), 0) ? TC_ACT_STOLEN : PASS;
 }
 
 SEC("tc")
 int shadow_egress(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, l3;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	struct packet p;
 
 	if (!c)
-		return TC_ACT_OK;
+		return PASS;
 	if (skb->mark == MARK_INJECTED)
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	if (c->mode == MODE_ACTIVE)
-		return TC_ACT_OK;
-	if (skb->protocol == bpf_htons(ETH_P_ARP))
-		return c->mode == MODE_SHADOW ? silence_arp(skb, c) : TC_ACT_OK;
-	p.source.word[3] = 0;
-	if (read_tcp(skb, &p)) {
-		if (is_service(&p.source, p.source_port))
-			return from_replica(skb, c, &p);
-	} else if (!is_ipv4(skb) || !p.source.word[3]) {
-		return TC_ACT_OK;
-	}
+		return PASS;
+	if (ethertype(skb, &l3) == bpf_htons(ETH_P_ARP))
+		return c->mode == MODE_SHADOW ? silence_arp(skb, c, l3) : PASS;
+	if (!read_ip(skb, &p) || !is_service(&p.source, 0))
+		return PASS;
+	if (read_tcp(skb, &p) && is_service(&p.source, p.source_port))
+		return from_replica(skb, c, &p);
+	if (c->mode != MODE_SHADOW)
+		return PASS;
 	/* Whatever else bears the address, fragments and ICMP errors too, is the primary's to send. */
-	if (c->mode != MODE_SHADOW || !is_service(&p.source, 0))
-		return TC_ACT_OK;
 	count(SHADOW_SILENCED);
 	return TC_ACT_STOLEN;
 }

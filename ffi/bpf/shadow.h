@@ -9,6 +9,7 @@
 #define MAX_FLOWS 65536
 #define MAX_HANDSHAKES 16384
 #define MAX_STRANGERS 4096
+#define STRANGERS_PER_SECOND 200
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -60,6 +61,34 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
+
+/* How many reports of strangers a CPU may still make in the running second. */
+struct ration {
+	__u64 since_ns;
+	__u64 used;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ration);
+} rations SEC(".maps");
+
+static __always_inline bool within_ration(void)
+{
+	__u32 zero = 0;
+	struct ration *r = bpf_map_lookup_elem(&rations, &zero);
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!r)
+		return false;
+	if (now - r->since_ns > 1000000000) {
+		r->since_ns = now;
+		r->used = 0;
+	}
+	return r->used++ < STRANGERS_PER_SECOND;
+}
 
 static __always_inline void count(__u32 counter)
 {

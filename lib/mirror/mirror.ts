@@ -15,6 +15,7 @@ import {
 import { pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance, type InstanceKind, requireInterface } from "../program/instance.ts";
 import { makeRunDir, removeRecord, takeLock, writeRecord } from "../program/run_dir.ts";
+import { requireHandled } from "../program/services.ts";
 import { writeServices } from "../shadow/programs.ts";
 import { resolveMac } from "./neighbour.ts";
 
@@ -56,7 +57,7 @@ export async function runMirror(
   stop: AbortSignal,
 ): Promise<void> {
   const { runDir } = options;
-  refuseUdp(options.services);
+  requireHandled(options.services);
   requireInterface(options.interface);
   const [primary, backup] = await Promise.all([
     resolveMac(options.primary, options.interface),
@@ -115,18 +116,6 @@ export async function runMirror(
     instance.clear();
     removeRecord(runDir, "mirror");
   }
-}
-
-function refuseUdp(services: readonly Service[]): void {
-  const udp = services.find((service) => service.protocol === "udp");
-  if (udp === undefined) return;
-  throw new Failure(
-    ExitStatus.USAGE,
-    `Service "${formatService(udp)}" is UDP, and only TCP is copied`,
-    {
-      mend: `write "${formatService(udp).slice(4)}" for the TCP service`,
-    },
-  );
 }
 
 function ownMac(interfaceName: string): Uint8Array {

@@ -7,6 +7,7 @@ import { LoadError } from "../../ffi/bpf_object.ts";
 import type { Service } from "../address.ts";
 import { formatService } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
+import { requireHandled } from "../program/services.ts";
 
 /** A socket that listens. */
 export interface Listener {
@@ -49,6 +50,7 @@ const settings: readonly [name: string, wanted: RegExp, mend: string, why: strin
  * @throws {Failure} at the first lack
  */
 export async function checkHost(services: readonly Service[], host: HostFacts): Promise<void> {
+  requireHandled(services);
   for (const [name, wanted, value, why] of settings) {
     const found = host.sysctl(name);
     if (found === undefined || wanted.test(found)) continue;
@@ -59,11 +61,6 @@ export async function checkHost(services: readonly Service[], host: HostFacts): 
   const listeners = await host.listeners();
   for (const service of services) {
     const text = formatService(service);
-    if (service.protocol === "udp") {
-      throw new Failure(ExitStatus.USAGE, `Service "${text}" is UDP, and only TCP is replicated`, {
-        mend: `write "${text.slice(4)}" for the TCP service`,
-      });
-    }
     if (!addresses.some(({ address }) => address === service.address)) {
       throw lacks(
         `Address "${service.address}" of service "${text}" is not on this host`,

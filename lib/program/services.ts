@@ -1,0 +1,38 @@
+/**
+ * Which services the BPF programs can handle.
+ *
+ * @module
+ */
+import { formatService, type Service } from "../address.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+
+/** Slots of the map `services` (MAX_SERVICES in ffi/bpf), one a service and one an address. */
+const SLOTS = 64;
+
+/**
+ * Refuses what the programs do not handle.
+ *
+ * @throws {Failure} with status USAGE for UDP and IPv6, and for more services than fit
+ */
+export function requireHandled(services: readonly Service[]): void {
+  for (const service of services) {
+    const text = formatService(service);
+    if (service.protocol === "udp") {
+      throw new Failure(ExitStatus.USAGE, `Service "${text}" is UDP, and only TCP is replicated`, {
+        mend: `write "${text.slice(4)}" for the TCP service`,
+      });
+    }
+    if (service.family === 6) {
+      throw new Failure(
+        ExitStatus.USAGE,
+        `Service "${text}" is IPv6, which this version does not replicate`,
+        { mend: "name its IPv4 address" },
+      );
+    }
+  }
+  const slots = services.length + new Set(services.map((service) => service.address)).size;
+  if (slots <= SLOTS) return;
+  throw new Failure(ExitStatus.USAGE, `${services.length} services are too many`, {
+    mend: `${SLOTS} slots must hold each service and each address`,
+  });
+}
