@@ -109,7 +109,7 @@ export const command: Command<CommandContext> = buildCommand({
   },
   async func(flags: Flags) {
     check(flags);
-    const { detect, raisePriority, respond } = await import("../lib/detect/detect.ts");
+    const { detect, respond } = await import("../lib/detect/detect.ts");
     const { openOutput } = await import("./context.ts");
     const { peer = [], local, stats } = flags;
     const common = {
@@ -118,7 +118,6 @@ export const command: Command<CommandContext> = buildCommand({
       statsInterval: stats === undefined ? undefined : stats * 1e6,
     };
     const output = openOutput("detect");
-    raisePriority();
     const around = {
       emitter: output.emitter,
       stop: output.stop,

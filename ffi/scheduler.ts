@@ -16,9 +16,11 @@ const SCHED_RR = 2;
  */
 export function runRealtime(): boolean {
   const param = new Uint8Array(Int32Array.of(1).buffer);
-  // The runtime's own threads too: the main thread waits for them when it collects garbage.
-  const threads = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => Number(name));
-  const results = threads.map((thread) => libc().sched_setscheduler(thread, SCHED_RR, param));
-  // Thread 0 is the caller: the one that new threads inherit from.
-  return libc().sched_setscheduler(0, SCHED_RR, param) === 0 && results.some((r) => r === 0);
+  // Thread 0 is the caller, from which new threads inherit.
+  if (libc().sched_setscheduler(0, SCHED_RR, param) !== 0) return false;
+  // The runtime's other threads too: the main thread waits for them when it collects garbage.
+  for (const { name } of Deno.readDirSync("/proc/self/task")) {
+    libc().sched_setscheduler(Number(name), SCHED_RR, param);
+  }
+  return true;
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { setPriority } from "node:os";
+import { runRealtime } from "../../ffi/scheduler.ts";
 import type { UdpAddress } from "../../ffi/udp.ts";
 import { familyOf } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
@@ -63,6 +63,7 @@ export async function detect(options: DetectOptions, around: Surroundings): Prom
     port: CONTROL_PORT,
     interval_ms: interval / 1000,
     multiplier,
+    realtime: runRealtime(),
   });
   targets.forEach(({ name }, i) => detector.watch(addresses[i]!, name, options.suspectIntervals));
   await detector.run();
@@ -86,20 +87,9 @@ export async function respond(options: RespondOptions, around: Surroundings): Pr
     port: CONTROL_PORT,
     interval_ms: interval / 1000,
     multiplier,
+    realtime: runRealtime(),
   });
   await detector.run();
-}
-
-/**
- * Gives this process precedence among those that wait for a processor, as far as it may: a
- * heartbeat that leaves late looks like a failure.
- */
-export function raisePriority(): void {
-  try {
-    setPriority(0, -20);
-  } catch {
-    // Not permitted; then it works as any other process.
-  }
 }
 
 function sameTimers(
