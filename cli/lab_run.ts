@@ -7,6 +7,7 @@
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { installPackages, type Purpose, requirePackages } from "../lib/host/packages.ts";
 import { describeCommands } from "../lib/lab/commands.ts";
+import { throwIfInterrupted } from "../lib/lab/interrupt.ts";
 import { requireRoot } from "../lib/lab/lab.ts";
 import type { Point } from "../lib/lab/quantity.ts";
 import { painter } from "../lib/lab/report.ts";
@@ -89,7 +90,7 @@ export async function run(flags: RunFlags): Promise<void> {
 /** `t2cp lab demo`. */
 export async function demo(flags: DemoFlags): Promise<void> {
   requireRoot();
-  await installPackages("demo", (line) => console.error(line));
+  await install("demo");
   const scenario: Scenario = {
     workload: "download",
     failure: "host",
@@ -124,7 +125,18 @@ The client downloads the file with curl. Mid-transfer the primary's link is cut.
 
 /** `t2cp lab setup`. */
 export async function setup(flags: { for: Purpose }): Promise<void> {
-  await installPackages(flags.for, (line) => console.error(line));
+  await install(flags.for);
+}
+
+/** Installs; a signal that asks to stop is obeyed afterwards, since half-installed helps nobody. */
+async function install(purpose: Purpose): Promise<void> {
+  const stop = stopSignal();
+  try {
+    await installPackages(purpose, (line) => console.error(line));
+    throwIfInterrupted(stop.signal);
+  } finally {
+    stop.release();
+  }
 }
 
 async function runAndReport(

@@ -5,6 +5,7 @@
  */
 
 import { createHash, randomFillSync } from "node:crypto";
+import { ExitStatus, Failure } from "../failure.ts";
 
 /** A file of random bytes. */
 export interface Content {
@@ -18,8 +19,24 @@ export interface Content {
 
 const BLOCK = 1 << 20;
 
-/** Writes `size` random bytes to `path`. */
+/**
+ * Writes `size` random bytes to `path`.
+ *
+ * @throws {Failure} where they cannot be written
+ */
 export async function makeContent(path: string, size: number): Promise<Content> {
+  try {
+    return await writeContent(path, size);
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    throw new Failure(ExitStatus.OS, `Cannot write ${size} bytes to "${path}": ${text}`, {
+      mend: "choose a smaller --size, or set TMPDIR to a directory with more room",
+      cause: error,
+    });
+  }
+}
+
+async function writeContent(path: string, size: number): Promise<Content> {
   const hash = createHash("sha256");
   using file = await Deno.open(path, { write: true, createNew: true });
   const block = new Uint8Array(BLOCK);

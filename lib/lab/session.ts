@@ -137,19 +137,24 @@ async function makeDirectory(path: string): Promise<void> {
   }
 }
 
-/** Copies the logs of a run that went wrong to where they outlive the lab. */
+/** Copies the logs of a run that went wrong to where they outlive the lab, if that can be done. */
 async function saveLogs(
   directory: string,
   out: string | undefined,
   number: number,
   say: (line: string) => void,
 ): Promise<void> {
-  const target = out === undefined
-    ? await Deno.makeTempDir({ prefix: "t2cp-lab-log-" })
-    : `${out}/log-${number}`;
-  await Deno.mkdir(target, { recursive: true });
-  for await (const entry of Deno.readDir(directory)) {
-    await Deno.copyFile(`${directory}/${entry.name}`, `${target}/${entry.name}`);
+  try {
+    const target = out === undefined
+      ? await Deno.makeTempDir({ prefix: "t2cp-lab-log-" })
+      : `${out}/log-${number}`;
+    await Deno.mkdir(target, { recursive: true });
+    for await (const entry of Deno.readDir(directory)) {
+      await Deno.copyFile(`${directory}/${entry.name}`, `${target}/${entry.name}`);
+    }
+    say(`the logs of the processes are in ${target}`);
+  } catch (error) {
+    // What went wrong before is what the user needs to know.
+    say(`the logs of the processes could not be saved: ${error}`);
   }
-  say(`the logs of the processes are in ${target}`);
 }

@@ -110,14 +110,28 @@ export function writeState(runDir: string, state: LabState): void {
  */
 export function claimDirectory(runDir: string, name: string): void {
   const directory = labDirectory(runDir, name);
-  Deno.mkdirSync(`${runDir}/lab`, { recursive: true, mode: 0o755 });
   try {
+    Deno.mkdirSync(`${runDir}/lab`, { recursive: true, mode: 0o755 });
     Deno.mkdirSync(directory, { mode: 0o700 });
   } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-    throw alreadyThere(name, error);
+    if (error instanceof Deno.errors.AlreadyExists && isDirectory(directory)) {
+      throw alreadyThere(name, error);
+    }
+    const text = error instanceof Error ? error.message : String(error);
+    throw new Failure(ExitStatus.NO_INPUT, `Cannot make directory "${directory}": ${text}`, {
+      mend: "choose another --run-dir",
+      cause: error,
+    });
   }
   for (const part of [...COMMAND_ROLES, "log"]) Deno.mkdirSync(`${directory}/${part}`);
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return Deno.lstatSync(path).isDirectory;
+  } catch {
+    return false;
+  }
 }
 
 /** The failure to report where lab `name` is there already. */

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { parseEvent } from "../../lib/event.ts";
 import { readState } from "../../lib/lab/state.ts";
-import { until } from "../../lib/lab/system.ts";
-import { checkout, type Outcome, t2cp } from "../cli/t2cp.ts";
+import { run, until } from "../../lib/lab/system.ts";
+import { checkout, type Outcome, shell, t2cp } from "../cli/t2cp.ts";
 import { isRoot, type TestLab, withLab } from "./lab.ts";
 
 const ignore = !isRoot;
@@ -78,6 +78,61 @@ for (const workload of ["download", "upload", "echo"] as const) {
       }),
   });
 }
+
+Deno.test({
+  name: "lab demo: a download of 200 MB at 40 MB/s survives, and the last line says how",
+  ignore,
+  fn: () =>
+    withLab(async ({ runDir }) => {
+      const outcome = await t2cp("lab", "demo", "--json", "--run-dir", runDir);
+      assert.equal(outcome.status, 0, outcome.stderr);
+      const result = eventsOf(outcome).at(-1)!;
+      assert.equal(result.type, "lab.result");
+      assert.deepEqual(
+        [result.ok, result.workload, result.failure, result.sha256_equal, result.bytes],
+        [true, "download", "host", true, 200e6],
+      );
+      assert.ok(Number(result.detect_ms) <= 2 * 50 * 3, `detect_ms ${result.detect_ms}`);
+      assert.ok(Number(result.takeover_ms) > 0, `takeover_ms ${result.takeover_ms}`);
+      assert.ok(Number(result.stall_ms) > 0, `stall_ms ${result.stall_ms}`);
+    }),
+});
+
+Deno.test({
+  name: "lab run: no room for the content, no place for the lab",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      const room = await Deno.makeTempDir();
+      await run(["mount", "-t", "tmpfs", "-o", "size=1M", "none", room]);
+      try {
+        const env = { TMPDIR: room };
+        const command = `t2cp lab run --plain --json ${lab.flags.join(" ")}`;
+        const full = await shell(command, env);
+        assert.equal(full.status, 71, full.stderr);
+        assert.match(full.stderr, /Cannot write 200000000 bytes.*TMPDIR/);
+      } finally {
+        await run(["umount", room]);
+        await Deno.remove(room);
+      }
+      const nowhere = await t2cp("lab", "up", "--run-dir", "/proc/t2cp", "--name", lab.name);
+      assert.equal(nowhere.status, 66, nowhere.stderr);
+      assert.match(nowhere.stderr, /Cannot make directory "\/proc\/t2cp.*--run-dir/);
+    }),
+});
+
+Deno.test({
+  name: "lab run: a reader of the events that goes away ends the run quietly",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      const pipeline = `t2cp lab run --json ${lab.flags.join(" ")} | head -n 1`;
+      const outcome = await shell(`set -o pipefail; ${pipeline}`);
+      assert.equal(outcome.status, 0, outcome.stderr);
+      assert.equal(eventsOf(outcome).length, 1);
+      assert.doesNotMatch(outcome.stderr, /t2cp lab run:/);
+    }),
+});
 
 Deno.test({
   name: "lab run: several runs give one event each, medians and maxima, files and a report",
