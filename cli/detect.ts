@@ -36,7 +36,11 @@ The host has failed when no heartbeat came for INTERVAL times MULTIPLIER,
 150 ms unless told otherwise, or when it announces that it goes down.
 t2cp-detect(8) tells more.`;
 
-/** The command `detect`. */
+/**
+ * The command `detect`.
+ *
+ * @ignore
+ */
 export const command: Command<CommandContext> = buildCommand({
   docs: {
     brief: "Watch a host by heartbeats, or answer those who watch this one",

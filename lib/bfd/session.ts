@@ -72,7 +72,7 @@ export class Session {
   /** bfd.RemoteDemandMode. */
   remoteDemandMode = false;
   /** Desired Min TX Interval as the peer said last. */
-  remoteDesiredMinTxInterval = SLOW_INTERVAL;
+  remoteDesiredMinTxInterval: number = SLOW_INTERVAL;
   /** Detect Mult as the peer said last. */
   remoteDetectMult = 1;
   /** When the last valid packet came, `undefined` where none did within the Detection Time. */

@@ -41,6 +41,9 @@ export interface DetectorOptions extends Surroundings {
 /** More packets than a socket's default receive buffer holds. */
 const DRAIN_LIMIT = 1024;
 
+/** The shortest time between two stats events, microseconds. */
+const MIN_STATS_INTERVAL = 100_000;
+
 /** The longest time between two turns of the loop, microseconds: a longer one was not asked for. */
 const MAX_WAIT = 200_000;
 
@@ -176,7 +179,7 @@ export class Detector {
   #stats(now: number): void {
     const { emitter, statsInterval = Infinity } = this.#options;
     // Times that were missed are left out.
-    this.#nextStats = Math.max(this.#nextStats + statsInterval, now);
+    this.#nextStats = Math.max(this.#nextStats + statsInterval, now + MIN_STATS_INTERVAL);
     emitter.emit("stats", {
       sessions: this.#endpoint.peers.map((peer) => ({
         peer: peer.name,
