@@ -41,7 +41,7 @@ export interface Plan {
 }
 
 /** The hosts whose commands keep something in a run directory. */
-type KeeperRole = "gateway" | "backup";
+export type KeeperRole = "gateway" | "backup";
 
 /**
  * The command lines that protect the service, in the order of their start. `runDir` names each
