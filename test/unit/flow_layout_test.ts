@@ -1,0 +1,242 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import {
+  CONTROL,
+  EVENT,
+  eventTypes,
+  FLOW,
+  FLOW_KEY,
+  MARK_INJECTED,
+  MIRROR_CONTROL,
+  MIRROR_PAYLOAD,
+  mirrorCounters,
+  Mode,
+  modeName,
+  Option,
+  readFlow,
+  readFlowEvent,
+  readFlowKey,
+  reasons,
+  SERVICE_KEY,
+  serviceKey,
+  serviceKeys,
+  shadowCounters,
+  WANT_FLOW_EVENTS,
+} from "../../lib/flow/layout.ts";
+import { parseService } from "../../lib/address.ts";
+import { type Header, readHeader, widthOf } from "../fixture/c_header.ts";
+
+const path = new URL("../../ffi/bpf/layout.h", import.meta.url);
+const header: Header = readHeader(Deno.readTextFileSync(path));
+
+/** The header's enumerators whose names begin with `prefix`, without it and in lower case. */
+function enumerators(name: string, prefix: string): Record<string, number> {
+  const found = header.enums.get(name);
+  assert.ok(found, `enum ${name}`);
+  return Object.fromEntries(
+    [...found].map(([key, value]) => {
+      assert.ok(key.startsWith(prefix), key);
+      return [key.slice(prefix.length).toLowerCase(), value];
+    }),
+  );
+}
+
+const tables: Record<string, Record<string, number>> = {
+  service_key: SERVICE_KEY,
+  flow_key: FLOW_KEY,
+  control: CONTROL,
+  flow: FLOW,
+  event: EVENT,
+  mirror_control: MIRROR_CONTROL,
+};
+
+for (const [name, table] of Object.entries(tables)) {
+  Deno.test(`layout: struct ${name} has the same fields, offsets and size in C and TypeScript`, () => {
+    const fields = header.structs.get(name);
+    assert.ok(fields, "declared in the header");
+    const { size, ...offsets } = table;
+    assert.equal(size, header.sizes.get(name));
+    // The first field may go without a LAYOUT line, and padding has no business in TypeScript.
+    const pinned = new Map(header.offsets.get(name));
+    pinned.set(fields[0]!.name, 0);
+    assert.deepEqual(offsets, Object.fromEntries(pinned));
+    const named = fields.map((field) => field.name).filter((field) => field in offsets);
+    assert.deepEqual(named, Object.keys(offsets), "the order is that of the declaration");
+    const unnamed = fields.map((field) => field.name).filter((field) => !(field in offsets));
+    assert.deepEqual(unnamed.filter((field) => !["zero", "order"].includes(field)), []);
+  });
+}
+
+Deno.test("layout: marks and flags are those of the header", () => {
+  const define = (name: string): number | undefined => header.defines.get(name);
+  assert.equal(define("MARK_INJECTED"), MARK_INJECTED);
+  assert.equal(define("WANT_FLOW_EVENTS"), WANT_FLOW_EVENTS);
+  assert.equal(define("MIRROR_PAYLOAD"), MIRROR_PAYLOAD);
+  const options = [...header.defines].filter(([name]) => name.startsWith("OPTION_"));
+  assert.deepEqual(
+    Object.fromEntries(options.map(([name, value]) => [name.slice("OPTION_".length), value])),
+    Option,
+  );
+});
+
+Deno.test("layout: modes are those of the header, by number and by name", () => {
+  const modes = enumerators("mode", "MODE_");
+  assert.deepEqual(
+    modes,
+    Object.fromEntries(Object.entries(Mode).map(([name, value]) => [name.toLowerCase(), value])),
+  );
+  for (const [name, value] of Object.entries(modes)) assert.equal(modeName(value), name);
+  assert.equal(modeName(77), "mode 77");
+});
+
+Deno.test("layout: counters are those of the header, in its order", () => {
+  for (
+    const [name, prefix, table] of [
+      ["shadow_counter", "SHADOW_", shadowCounters],
+      ["mirror_counter", "MIRROR_", mirrorCounters],
+    ] as const
+  ) {
+    const { counters, ...found } = enumerators(name, prefix);
+    assert.equal(counters, table.length, "the last enumerator counts the others");
+    assert.deepEqual(found, Object.fromEntries(table.map((name, index) => [name, index])));
+  }
+});
+
+Deno.test("layout: event types are those of the header", () => {
+  const types = enumerators("event_type", "EVENT_");
+  const expected = eventTypes.flatMap((name, value) => name === undefined ? [] : [[name, value]]);
+  assert.deepEqual(
+    Object.entries(types).map(([name, value]) => [name.replace("_", "."), value]),
+    expected,
+  );
+});
+
+Deno.test("layout: each reason of the header has its text", () => {
+  const words: Record<string, RegExp> = {
+    none: /^none$/,
+    fin: /both sides closed/,
+    reset_by_client: /reset by the client/,
+    reset_by_primary: /reset by the primary/,
+    replaced: /anew/,
+    no_handshake: /handshake/,
+    no_listener: /listens/,
+    stale_socket: /older socket/,
+    refused: /refused/,
+    table_full: /full/,
+    replica_reset: /replica reset/,
+  };
+  const found = enumerators("reason", "REASON_");
+  assert.deepEqual(Object.keys(found), Object.keys(words));
+  assert.equal(reasons.length, Object.keys(words).length);
+  for (const [name, value] of Object.entries(found)) assert.match(reasons[value]!, words[name]!);
+});
+
+/** Fills a record with random bytes, and says by the header alone what a field of it is worth. */
+const flowRecords = fc.record({
+  bytes: fc.uint8Array({ minLength: FLOW.size, maxLength: FLOW.size }),
+  at: fc.integer({ min: 0, max: 64 }),
+});
+
+Deno.test("layout: readFlow reads each field in the width that the header declares", () => {
+  const fields = header.structs.get("flow")!.filter(({ length, name }) =>
+    length === undefined && name in FLOW
+  );
+  fc.assert(fc.property(flowRecords, ({ bytes, at }) => {
+    const view = new DataView(new ArrayBuffer(at + FLOW.size));
+    new Uint8Array(view.buffer).set(bytes, at);
+    const flow: Record<string, number> = readFlow(view, at);
+    assert.deepEqual(Object.keys(flow), fields.map(({ name }) => name));
+    for (const { name, type } of fields) {
+      const from = header.offsets.get("flow")!.get(name)!;
+      const little = [...bytes.subarray(from, from + widthOf(type))].reverse();
+      const value = little.reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
+      assert.equal(flow[name], Number(value), name);
+    }
+  }));
+});
+
+const ipv4 = fc.ipV4();
+const ipv6 = fc.constantFrom("2001:db8::1", "fe80::1:2", "::1");
+const port = fc.integer({ min: 1, max: 65535 });
+
+/** The 16 bytes of an address, written out by hand. */
+function addressBytes(address: string): number[] {
+  if (!address.includes(":")) {
+    return [...Array(10).fill(0), 255, 255, ...address.split(".").map(Number)];
+  }
+  const [head, tail = ""] = address.split("::");
+  const words = (text: string) => text === "" ? [] : text.split(":").map((w) => parseInt(w, 16));
+  const [before, after] = [words(head!), words(tail)];
+  const zeros = Array(8 - before.length - after.length).fill(0);
+  return [...before, ...zeros, ...after].flatMap((word) => [word >> 8, word & 255]);
+}
+
+function endpoint(address: string, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+Deno.test("layout: readFlowKey reads addresses and ports of both families", () => {
+  const ends = fc.oneof(fc.tuple(ipv4, ipv4), fc.tuple(ipv6, ipv6));
+  fc.assert(fc.property(ends, port, port, fc.nat(9), ([client, server], cport, sport, at) => {
+    const words = [cport, sport].flatMap((value) => [value >> 8, value & 255]);
+    const key = [...addressBytes(client), ...addressBytes(server), ...words];
+    const view = new DataView(Uint8Array.from([...Array(at).fill(7), ...key]).buffer);
+    assert.deepEqual(readFlowKey(view, at), {
+      client: endpoint(client, cport),
+      server: endpoint(server, sport),
+    });
+  }));
+});
+
+Deno.test("layout: a service's key is its address and port in network byte order", () => {
+  fc.assert(fc.property(fc.oneof(ipv4, ipv6), port, (address, port) => {
+    const expected = [...addressBytes(address), port >> 8, port & 255, 0, 0];
+    assert.deepEqual([...serviceKey(address, port)], expected);
+  }));
+});
+
+Deno.test("layout: services come with each address once, as port 0", () => {
+  const services = ["10.0.0.1:80", "10.0.0.1:81", "[2001:db8::1]:80"].map(parseService);
+  const text = serviceKeys(services).map((key) => `${key}`).toSorted();
+  const expected = [
+    serviceKey("10.0.0.1", 80),
+    serviceKey("10.0.0.1", 81),
+    serviceKey("10.0.0.1", 0),
+    serviceKey("2001:db8::1", 80),
+    serviceKey("2001:db8::1", 0),
+  ];
+  assert.deepEqual(text, expected.map((key) => `${key}`).toSorted());
+});
+
+function eventRecord(type: number, reason: number, detail: number): DataView {
+  const view = new DataView(new ArrayBuffer(EVENT.size));
+  view.setUint32(0, type, true);
+  view.setUint32(4, reason, true);
+  view.setBigUint64(8, 1_234_567_890_123n, true);
+  new Uint8Array(view.buffer).set(addressBytes("10.0.0.9"), 16);
+  new Uint8Array(view.buffer).set(addressBytes("10.0.0.1"), 32);
+  view.setUint16(48, 40000);
+  view.setUint16(50, 80);
+  view.setUint32(52, detail, true);
+  return view;
+}
+
+Deno.test("layout: an event of the ring buffer is read whole", () => {
+  assert.deepEqual(readFlowEvent(eventRecord(3, 8, 12)), {
+    type: "flow.unprotected",
+    reason: 8,
+    ns: 1_234_567_890_123,
+    detail: 12,
+    client: "10.0.0.9:40000",
+    server: "10.0.0.1:80",
+  });
+});
+
+Deno.test("layout: an event of an unknown type, or cut short, is none", () => {
+  for (const type of [0, 4, 0xffffffff]) {
+    assert.equal(readFlowEvent(eventRecord(type, 0, 0)), undefined);
+  }
+  const whole = eventRecord(1, 0, 0).buffer;
+  assert.equal(readFlowEvent(new DataView(whole, 0, EVENT.size - 1)), undefined);
+  assert.equal(readFlowEvent(new DataView(new ArrayBuffer(0))), undefined);
+});
