@@ -13,6 +13,8 @@ const NOBODYS_ETHERTYPE = 0x88b5;
 const ERRBUF_SIZE = 256;
 const SOL_SOCKET = 1;
 const SO_MARK = 36;
+const PCAP_TSTAMP_PRECISION_NANO = 1;
+const PCAP_NETMASK_UNKNOWN = 0xffffffff;
 
 /** A libpcap call that failed, in libpcap's own words. */
 export class PcapError extends Error {
@@ -23,10 +25,55 @@ export class PcapError extends Error {
   }
 }
 
+/** An open `pcap_t` of an interface. */
+class Handle implements Disposable {
+  readonly interface: string;
+  #pointer: Deno.PointerValue;
+
+  /** Opens the interface; `configure` sets what must be set before activation. */
+  constructor(name: string, configure: (pointer: Deno.PointerValue) => void) {
+    const errbuf = new Uint8Array(ERRBUF_SIZE);
+    this.interface = name;
+    this.#pointer = libpcap().pcap_create(cString(name), errbuf);
+    if (this.#pointer === null) throw new PcapError(`open interface "${name}"`, textOf(errbuf));
+    try {
+      configure(this.#pointer);
+      this.unwrap(libpcap().pcap_activate(this.#pointer), "open");
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get pointer(): Deno.PointerValue {
+    return this.#pointer;
+  }
+
+  get fd(): number {
+    return libpcap().pcap_fileno(this.#pointer);
+  }
+
+  /** The one gate of results: positive ones are warnings. */
+  unwrap(result: number, doing: string): number {
+    if (result >= 0) return result;
+    const own = libpcap().pcap_geterr(this.#pointer);
+    const text = own === null ? "" : new Deno.UnsafePointerView(own).getCString();
+    const general = libpcap().pcap_statustostr(result);
+    const reason = text !== "" || general === null
+      ? text
+      : new Deno.UnsafePointerView(general).getCString();
+    throw new PcapError(`${doing} interface "${this.interface}"`, reason);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#pointer !== null) libpcap().pcap_close(this.#pointer);
+    this.#pointer = null;
+  }
+}
+
 /** A handle that puts frames on an interface. */
 export class Injector implements Disposable {
-  readonly #interface: string;
-  #handle: Deno.PointerValue;
+  readonly #handle: Handle;
 
   /**
    * Opens interface `name` for sending only. With `mark`, the frames bear that SO_MARK, by which BPF programs know
@@ -35,18 +82,17 @@ export class Injector implements Disposable {
    * @throws {PcapError} where there is no such interface, or no permission (CAP_NET_RAW)
    */
   constructor(name: string, mark?: number) {
-    const errbuf = new Uint8Array(ERRBUF_SIZE);
-    this.#interface = name;
-    this.#handle = libpcap().pcap_create(cString(name), errbuf);
-    if (this.#handle === null) throw new PcapError(`open interface "${name}"`, textOf(errbuf));
-    try {
+    this.#handle = new Handle(name, (pointer) => {
       // A capture of every protocol would cost each packet of the host a look.
-      libpcap().pcap_set_protocol_linux(this.#handle, NOBODYS_ETHERTYPE);
-      libpcap().pcap_set_snaplen(this.#handle, 64);
-      libpcap().pcap_set_buffer_size(this.#handle, 1 << 16);
-      const status = libpcap().pcap_activate(this.#handle);
-      if (status < 0) throw new PcapError(`open interface "${name}"`, this.#error(status));
-      if (mark !== undefined) this.#setMark(mark);
+      libpcap().pcap_set_protocol_linux(pointer, NOBODYS_ETHERTYPE);
+      libpcap().pcap_set_snaplen(pointer, 64);
+      libpcap().pcap_set_buffer_size(pointer, 1 << 16);
+    });
+    if (mark === undefined) return;
+    try {
+      const value = new Uint8Array(new Uint32Array([mark]).buffer);
+      const result = libc().setsockopt(this.#handle.fd, SOL_SOCKET, SO_MARK, value, 4);
+      unwrap(result, "mark the injected frames");
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -55,28 +101,155 @@ export class Injector implements Disposable {
 
   /** Sends `frame`, from its Ethernet header on. */
   send(frame: Uint8Array<ArrayBuffer>): void {
-    if (libpcap().pcap_sendpacket(this.#handle, frame, frame.length) < 0) {
-      throw new PcapError(`send on interface "${this.#interface}"`, this.#error());
-    }
+    const handle = this.#handle;
+    handle.unwrap(libpcap().pcap_sendpacket(handle.pointer, frame, frame.length), "send on");
   }
 
   /** Closes the handle. */
   [Symbol.dispose](): void {
-    if (this.#handle !== null) libpcap().pcap_close(this.#handle);
-    this.#handle = null;
+    this.#handle[Symbol.dispose]();
+  }
+}
+
+/** Settings of {@linkcode Capture}. */
+export interface CaptureOptions {
+  /** What to capture, in pcap-filter(7)'s language; everything where it is empty. */
+  filter: string;
+  /** Bytes kept of each frame. */
+  snaplen: number;
+  /** Bytes of the kernel's ring. */
+  bufferSize: number;
+  /** How long the kernel may collect frames before they can be read, in milliseconds, at least 1. */
+  delay: number;
+}
+
+/** What was captured and lost, counted by the kernel since the start. */
+export interface CaptureStats {
+  /** Frames that the filter took. */
+  received: number;
+  /** Frames lost because the ring was full. */
+  dropped: number;
+}
+
+/**
+ * Takes one frame. `frame` is libpcap's own memory: valid until the return, `captured` of its bytes are the frame's,
+ * and the frame had `length` bytes on the wire. `seconds` since the epoch and `nanos` below a second are its time.
+ */
+export type FrameReceiver = (
+  frame: DataView,
+  captured: number,
+  length: number,
+  seconds: number,
+  nanos: number,
+) => void;
+
+/** A live capture; it never blocks. Poll {@linkcode Capture.fd} to wait for frames. */
+export class Capture implements Disposable {
+  readonly #handle: Handle;
+  readonly #snaplen: number;
+  readonly #pointers = new BigUint64Array(2);
+  readonly #headerSlot: Uint8Array<ArrayBuffer> = new Uint8Array(this.#pointers.buffer, 0, 8);
+  readonly #dataSlot: Uint8Array<ArrayBuffer> = new Uint8Array(this.#pointers.buffer, 8, 8);
+  #headerAt = 0n;
+  #header: DataView = new DataView(new ArrayBuffer(0));
+  #dataAt = 0n;
+  #data: DataView = new DataView(new ArrayBuffer(0));
+
+  /**
+   * Starts capturing on interface `name`, with its MAC address' frames and broadcasts only.
+   *
+   * @throws {PcapError} for an interface or filter that is none, or without permission (CAP_NET_RAW)
+   */
+  constructor(name: string, options: CaptureOptions) {
+    this.#snaplen = options.snaplen;
+    this.#handle = new Handle(name, (pointer) => {
+      libpcap().pcap_set_snaplen(pointer, options.snaplen);
+      libpcap().pcap_set_buffer_size(pointer, options.bufferSize);
+      libpcap().pcap_set_timeout(pointer, options.delay);
+      libpcap().pcap_set_promisc(pointer, 0);
+      libpcap().pcap_set_tstamp_precision(pointer, PCAP_TSTAMP_PRECISION_NANO);
+    });
+    try {
+      this.#setFilter(options.filter);
+      const errbuf = new Uint8Array(ERRBUF_SIZE);
+      this.#handle.unwrap(libpcap().pcap_setnonblock(this.#handle.pointer, 1, errbuf), "read from");
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
-  #setMark(mark: number): void {
-    const fd = libpcap().pcap_fileno(this.#handle);
-    const value = new Uint8Array(new Uint32Array([mark]).buffer);
-    unwrap(libc().setsockopt(fd, SOL_SOCKET, SO_MARK, value, 4), "mark the injected frames");
+  /** The descriptor that is readable while frames wait. */
+  get fd(): number {
+    return this.#handle.fd;
   }
 
-  #error(status?: number): string {
-    const own = libpcap().pcap_geterr(this.#handle);
-    const text = own === null ? "" : new Deno.UnsafePointerView(own).getCString();
-    if (text !== "" || status === undefined) return text;
-    const general = libpcap().pcap_statustostr(status);
-    return general === null ? `status ${status}` : new Deno.UnsafePointerView(general).getCString();
+  /** Gives at most `limit` waiting frames to `receive`, and returns their number. */
+  drain(receive: FrameReceiver, limit: number): number {
+    const lib = libpcap();
+    let frames = 0;
+    while (frames < limit) {
+      const { pointer } = this.#handle;
+      const result = lib.pcap_next_ex(pointer, this.#headerSlot, this.#dataSlot);
+      if (this.#handle.unwrap(result, "read from") !== 1) break;
+      this.#follow();
+      const header = this.#header;
+      receive(
+        this.#data,
+        header.getUint32(16, true),
+        header.getUint32(20, true),
+        Number(header.getBigInt64(0, true)),
+        Number(header.getBigInt64(8, true)),
+      );
+      frames += 1;
+    }
+    return frames;
   }
+
+  /** What was captured and lost so far. */
+  stats(): CaptureStats {
+    const stats = new Uint32Array(3);
+    const result = libpcap().pcap_stats(this.#handle.pointer, new Uint8Array(stats.buffer));
+    this.#handle.unwrap(result, "read the statistics of");
+    return { received: stats[0]!, dropped: stats[1]! };
+  }
+
+  /** Ends the capture. */
+  [Symbol.dispose](): void {
+    this.#handle[Symbol.dispose]();
+  }
+
+  /** libpcap mostly gives the same addresses again, and a new view costs more than the rest of the packet. */
+  #follow(): void {
+    if (this.#pointers[0] !== this.#headerAt) {
+      this.#headerAt = this.#pointers[0]!;
+      this.#header = viewAt(this.#headerAt, 24);
+    }
+    if (this.#pointers[1] !== this.#dataAt) {
+      this.#dataAt = this.#pointers[1]!;
+      this.#data = viewAt(this.#dataAt, this.#snaplen);
+    }
+  }
+
+  #setFilter(filter: string): void {
+    const program = new Uint8Array(16);
+    const { pointer } = this.#handle;
+    const compiled = libpcap().pcap_compile(
+      pointer,
+      program,
+      cString(filter),
+      1,
+      PCAP_NETMASK_UNKNOWN,
+    );
+    this.#handle.unwrap(compiled, `filter "${filter}" on`);
+    const set = libpcap().pcap_setfilter(pointer, program);
+    libpcap().pcap_freecode(program);
+    this.#handle.unwrap(set, `filter "${filter}" on`);
+  }
+}
+
+function viewAt(address: bigint, length: number): DataView {
+  const pointer = Deno.UnsafePointer.create(address);
+  if (pointer === null) throw new PcapError("read a frame", "libpcap gave no address");
+  return new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, length));
 }

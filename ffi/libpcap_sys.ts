@@ -21,10 +21,17 @@ const symbols = {
     ],
     result: "i32",
   },
-  pcap_set_immediate_mode: {
+  pcap_set_promisc: {
     parameters: [
       "pointer", // pcap_t *p
-      "i32", // int immediate_mode
+      "i32", // int promisc
+    ],
+    result: "i32",
+  },
+  pcap_set_tstamp_precision: {
+    parameters: [
+      "pointer", // pcap_t *p
+      "i32", // int tstamp_precision
     ],
     result: "i32",
   },
