@@ -6,8 +6,8 @@
 
 import { ExitStatus, Failure } from "../failure.ts";
 
-/** What packages are needed for; the tests and checks need what the demo needs, too. */
-export const PURPOSES = ["demo", "test"] as const;
+/** What packages are needed for; each purpose needs those before it too. */
+export const PURPOSES = ["demo", "test", "check"] as const;
 
 /** One of {@linkcode PURPOSES}. */
 export type Purpose = typeof PURPOSES[number];
@@ -40,11 +40,11 @@ export const PACKAGES: readonly Package[] = [
   { name: "socat", purpose: "demo", reason: "the lab's echo server and its client" },
   { name: "tcpdump", purpose: "test", reason: "shows the tests what is on the wire" },
   { name: "nftables", purpose: "test", reason: "drops chosen packets in the tests" },
-  { name: "mandoc", purpose: "test", reason: "checks the manual pages" },
-  { name: "clang-14", purpose: "test", reason: "rebuilds the BPF objects, to compare them" },
-  { name: "llvm-14", purpose: "test", reason: "strips the rebuilt BPF objects (llvm-strip)" },
-  { name: "libbpf-dev", purpose: "test", reason: "has the headers that the BPF programs include" },
-  { name: "make", purpose: "test", reason: "runs the rebuilding of the BPF objects" },
+  { name: "mandoc", purpose: "check", reason: "checks the manual pages" },
+  { name: "clang-14", purpose: "check", reason: "rebuilds the BPF objects, to compare them" },
+  { name: "llvm-14", purpose: "check", reason: "strips the rebuilt BPF objects (llvm-strip)" },
+  { name: "libbpf-dev", purpose: "check", reason: "has the headers that the BPF programs include" },
+  { name: "make", purpose: "check", reason: "runs the rebuilding of the BPF objects" },
 ];
 
 /**
@@ -53,7 +53,9 @@ export const PACKAGES: readonly Package[] = [
  * @throws {Failure} where the system has no dpkg, so that nobody can say
  */
 export async function missingPackages(purpose: Purpose): Promise<Package[]> {
-  const wanted = PACKAGES.filter((entry) => purpose === "test" || entry.purpose === purpose);
+  const wanted = PACKAGES.filter((entry) =>
+    PURPOSES.indexOf(entry.purpose) <= PURPOSES.indexOf(purpose)
+  );
   const names = wanted.flatMap((entry) => [entry.name, entry.laterName ?? []].flat());
   let output: Deno.CommandOutput;
   try {

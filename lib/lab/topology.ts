@@ -93,6 +93,9 @@ export const SETTINGS: Readonly<Record<Role, Readonly<Record<string, string>>>> 
   primary: { "net/mptcp/enabled": "0" },
   backup: {
     "net/mptcp/enabled": "0",
+    // The replica's address is on lo: without t2cp's programs, too, nobody may learn of it.
+    "net/ipv4/conf/all/arp_ignore": "1",
+    "net/ipv4/conf/all/arp_announce": "2",
     "net/ipv4/tcp_syncookies": "1",
     "net/ipv4/tcp_rmem": "4096 16777216 67108864",
   },
