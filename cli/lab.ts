@@ -205,7 +205,7 @@ const setup = buildCommand({
       for: {
         kind: "enum",
         values: PURPOSES,
-        brief: "What the packages are for; test includes demo",
+        brief: "What the packages are for; each includes those before it",
         default: "demo",
       },
     },
