@@ -35,6 +35,8 @@ export interface TakeoverStreams {
   warn: (message: string) => void;
   /** Aborted when the command should end. */
   stop: AbortSignal;
+  /** Aborted when it should end even where flows are not settled. */
+  interrupted: AbortSignal;
 }
 
 /**
@@ -52,7 +54,8 @@ export async function runTakeover(
   const activate = (): void => {
     if (settled !== undefined) return;
     emitter.emit("active", { ...takeover.activate(nowMicros()) });
-    settled = Promise.all([addAddresses(takeover, emitter), settle(takeover, stop)]).then(() => {});
+    settled = Promise.all([addAddresses(takeover, emitter), settle(takeover, streams.interrupted)])
+      .then(() => {});
   };
   rehearseInput();
   emitter.emit("started", {
