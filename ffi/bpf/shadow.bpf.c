@@ -17,6 +17,10 @@
 
 #define STATE_LISTEN 10
 
+/* ICMPv6 types, RFC 4861 section 4. */
+#define ND_SOLICITATION 135
+#define ND_ADVERTISEMENT 136
+
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* Kernel types: the first only by its name, the second as in include/net/tcp.h. */
@@ -202,11 +206,19 @@ static __always_inline __u32 create_socket(struct __sk_buff *skb, const struct p
 	struct sock *listener;
 	__u32 reason = REASON_NONE;
 
-	tuple.ipv4.saddr = p->source.word[3];
-	tuple.ipv4.daddr = p->destination.word[3];
-	tuple.ipv4.sport = p->source_port;
-	tuple.ipv4.dport = p->destination_port;
-	found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (p->ipv6) {
+		__builtin_memcpy(tuple.ipv6.saddr, &p->source, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &p->destination, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = p->source_port;
+		tuple.ipv6.dport = p->destination_port;
+		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv4.saddr = p->source.word[3];
+		tuple.ipv4.daddr = p->destination.word[3];
+		tuple.ipv4.sport = p->source_port;
+		tuple.ipv4.dport = p->destination_port;
+		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
 	if (!found)
 		return REASON_NO_LISTENER;
 	if (found->state != STATE_LISTEN) {
@@ -514,6 +526,25 @@ static __always_inline int silence_arp(struct __sk_buff *skb, const struct contr
 	return bpf_skb_store_bytes(skb, l3, &arp, sizeof(arp), 0) ? TC_ACT_STOLEN : PASS;
 }
 
+/*
+ * Neighbour discovery would betray it too: an advertisement claims its target, and so does a solicitation that probes
+ * for duplicates (RFC 4861 section 4.3, 4.4). Neither need bear the address as its source.
+ */
+static __always_inline bool claims_by_nd(struct __sk_buff *skb, const struct packet *p)
+{
+	struct {
+		__u8 type;
+		__u8 code;
+		__be16 checksum;
+		__be32 flags;
+		struct address target;
+	} nd;
+
+	if (!p->ipv6 || p->protocol != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, p->l4, &nd, sizeof(nd)))
+		return false;
+	return (nd.type == ND_SOLICITATION || nd.type == ND_ADVERTISEMENT) && is_service(&nd.target, 0);
+}
+
 SEC("tc")
 int shadow_egress(struct __sk_buff *skb)
 {
@@ -529,10 +560,14 @@ int shadow_egress(struct __sk_buff *skb)
 		return PASS;
 	if (ethertype(skb, &l3) == bpf_htons(ETH_P_ARP))
 		return c->mode == MODE_SHADOW ? silence_arp(skb, c, l3) : PASS;
-	if (!read_ip(skb, &p) || !is_service(&p.source, 0))
+	if (!read_ip(skb, &p))
 		return PASS;
-	if (read_tcp(skb, &p) && is_service(&p.source, p.source_port))
+	if (!is_service(&p.source, 0)) {
+		if (c->mode != MODE_SHADOW || !claims_by_nd(skb, &p))
+			return PASS;
+	} else if (read_tcp(skb, &p) && is_service(&p.source, p.source_port)) {
 		return from_replica(skb, c, &p);
+	}
 	if (c->mode != MODE_SHADOW)
 		return PASS;
 	/* Whatever else bears the address, fragments and ICMP errors too, is the primary's to send. */
