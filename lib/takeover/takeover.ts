@@ -13,7 +13,7 @@ import { after, FLOW, FLOW_KEY, MARK_INJECTED, Mode } from "../flow/layout.ts";
 import { openPinnedMaps } from "../program/instance.ts";
 import { readRecord } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
-import { arpAnnouncement, nobodysFrame, WakeFrames } from "./frames.ts";
+import { arpAnnouncement, neighbourAdvertisement, nobodysFrame, WakeFrames } from "./frames.ts";
 
 /** How often the code of the event runs before it; enough for V8 to compile it. */
 const REHEARSALS = 200;
@@ -59,12 +59,7 @@ export class Takeover implements Disposable {
     this.#wire = wire;
     this.#inward = inward;
     const mac = macOf(record.interface);
-    this.#announcements = this.addresses.filter((address) => familyOf(address) === 4).flatMap(
-      (address) => {
-        const bytes = to16Bytes(address).subarray(12);
-        return [arpAnnouncement("request", bytes, mac), arpAnnouncement("reply", bytes, mac)];
-      },
-    );
+    this.#announcements = this.addresses.flatMap((address) => announcements(address, mac));
   }
 
   /**
@@ -204,6 +199,14 @@ export class Takeover implements Disposable {
       this.#batch = this.map("flows").entries(this.#batch);
     }
   }
+}
+
+/** What tells the neighbours that `address` is at `mac`. */
+function announcements(address: string, mac: Uint8Array): Uint8Array<ArrayBuffer>[] {
+  const bytes = to16Bytes(address);
+  if (familyOf(address) === 6) return [neighbourAdvertisement(bytes, mac)];
+  const ipv4 = bytes.subarray(12);
+  return [arpAnnouncement("request", ipv4, mac), arpAnnouncement("reply", ipv4, mac)];
 }
 
 function macOf(interfaceName: string): Uint8Array<ArrayBuffer> {
