@@ -114,7 +114,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	read_options(skb, p, &o);
 	f->iss = p->seq;
 	f->client_ack = f->primary_end = f->replica_end = p->seq + 1;
-	f->primary_ack = f->replica_ack = p->ack;
+	f->primary_ack = f->replica_ack = f->client_next = f->gap_end = p->ack;
 	f->primary_right = p->ack + p->window; /* never scaled in a SYN, RFC 7323 section 2.2 */
 	f->primary_wscale = o.wscale;
 	f->options &= o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
@@ -132,17 +132,57 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	return verdict;
 }
 
+/*
+ * Bytes that the primary acknowledges and the tap has not shown are lost for the replica: the client will not send
+ * them again. A hole that the primary has too is mended by the client. The tap is in order, so no timer is needed.
+ */
+static __always_inline void look_for_gap(const struct flow_key *key, struct flow *f)
+{
+	__u32 from = f->client_next, to = f->primary_ack;
+
+	if (after(f->replica_ack, from)) /* healed meanwhile */
+		from = f->client_next = f->replica_ack;
+	if (!after(to, from))
+		return;
+	if (after(f->gap_end, from))
+		from = f->gap_end;
+	if (!after(to, from))
+		return;
+	f->gap_end = to;
+	report_gap(key, from, to);
+}
+
+/* A replica that acknowledges less than the primary for this long is reported. */
+#define LAG_NS 200000000
+
+static __always_inline void look_for_lag(const struct flow_key *key, struct flow *f)
+{
+	__u64 now = f->seen_ns;
+
+	if (!after(f->primary_ack, f->replica_ack)) {
+		f->lag_ns = 0;
+	} else if (!f->lag_ns) {
+		f->lag_ns = now;
+	} else if (now - f->lag_ns > LAG_NS) {
+		f->lag_ns = now; /* again only after as long */
+		count(SHADOW_LAGS);
+		report(EVENT_LAG, REASON_NONE, key, f->primary_ack - f->replica_ack);
+	}
+}
+
 static __always_inline int from_primary(struct __sk_buff *skb, const struct control *c, const struct packet *p)
 {
 	struct flow_key key;
 	struct flow *f;
 	__u32 end = sequence_end(p);
+	bool created;
 
 	service_to_client(p, &key);
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return primary_synack(skb, c, p, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f) {
+	created = f != NULL;
+	if (!created) {
 		f = bpf_map_lookup_elem(&handshakes, &key);
 		if (!f || !f->synack_seen)
 			return TC_ACT_STOLEN;
@@ -165,6 +205,10 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 			f->primary_ack = p->ack;
 		if (after(right, f->primary_right))
 			f->primary_right = right;
+		if (created) {
+			look_for_gap(&key, f);
+			look_for_lag(&key, f);
+		}
 	}
 	return TC_ACT_STOLEN;
 }
@@ -277,7 +321,7 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 	if (p->seq != f->irs + 1 || after(iss_next, p->ack) || after(p->ack, f->primary_end))
 		return stranger(c, key);
 	read_timestamps(skb, p, &o);
-	f->client_end = sequence_end(p);
+	f->client_end = f->client_next = sequence_end(p);
 	f->client_ack = p->ack;
 	f->client_window = p->window;
 	f->client_tsval = o.tsval;
@@ -322,6 +366,10 @@ static __always_inline void follow_client(struct __sk_buff *skb, struct flow *f,
 
 	if (after(end, f->client_end))
 		f->client_end = end;
+	if (after(f->replica_ack, f->client_next))
+		f->client_next = f->replica_ack;
+	if (!after(p->seq, f->client_next) && after(end, f->client_next))
+		f->client_next = end;
 	if (p->flags & TCP_FIN)
 		f->client_fin = 1;
 	if (!after(f->client_ack, ack))

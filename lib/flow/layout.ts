@@ -83,11 +83,15 @@ export const FLOW = {
   unprotected: 78,
   local_mac: 80,
   remote_mac: 86,
-  size: 96,
+  order: 92,
+  client_next: 96,
+  gap_end: 100,
+  lag_ns: 104,
+  size: 112,
 } as const;
 
 /** `struct event`: offsets and size. */
-export const EVENT = { type: 0, reason: 4, ns: 8, key: 16, detail: 52, size: 56 } as const;
+export const EVENT = { type: 0, reason: 4, ns: 8, key: 16, detail: 52, from: 56, to: 60, size: 64 } as const;
 
 /** The event types of `enum event_type`, by number. */
 export const eventTypes: readonly (string | undefined)[] = [
@@ -95,6 +99,8 @@ export const eventTypes: readonly (string | undefined)[] = [
   "flow.open",
   "flow.close",
   "flow.unprotected",
+  "gap",
+  "lag",
 ];
 
 /** The reasons of `enum reason`, by number, for a person. */
@@ -121,6 +127,9 @@ export const shadowCounters: readonly string[] = [
   "flows_opened",
   "flows_closed",
   "flows_unprotected",
+  "gaps",
+  "gap_bytes",
+  "lags",
   "unknown_flow",
   "implausible",
   "truncated",
@@ -222,8 +231,12 @@ export interface FlowEvent extends FlowEnds {
   reason: number;
   /** CLOCK_MONOTONIC in nanoseconds. */
   ns: number;
-  /** An errno, where the reason has one. */
+  /** An errno where the reason has one, or the bytes of a lag. */
   detail: number;
+  /** Of a gap: the sequence number of its first byte. */
+  from: number;
+  /** Of a gap: the sequence number behind its last byte. */
+  to: number;
 }
 
 /** Reads a `struct event`; undefined where its type is not known. */
@@ -236,6 +249,8 @@ export function readFlowEvent(view: DataView): FlowEvent | undefined {
     reason: view.getUint32(EVENT.reason, true),
     ns: Number(view.getBigUint64(EVENT.ns, true)),
     detail: view.getUint32(EVENT.detail, true),
+    from: view.getUint32(EVENT.from, true),
+    to: view.getUint32(EVENT.to, true),
     ...readFlowKey(view, EVENT.key),
   };
 }

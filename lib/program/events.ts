@@ -56,16 +56,23 @@ function drain(ring: RingBuffer, emitter: Emitter): number {
 
 function emitFlowEvent(event: FlowEvent, time: string, emitter: Emitter): void {
   const { client, server } = event;
-  const cause = reasons[event.reason] ?? `reason ${event.reason}`;
-  const reason = event.detail === 0 ? cause : `${cause}: ${errnoName(event.detail)}`;
   switch (event.type) {
     case "flow.open":
       return emitter.emit("flow.open", { time, client, server });
     case "flow.close":
-      return emitter.emit("flow.close", { time, client, server, reason });
+      return emitter.emit("flow.close", { time, client, server, reason: reasonOf(event) });
+    case "gap":
+      return emitter.emit("gap", { time, client, server, from: event.from, to: event.to });
+    case "lag":
+      return emitter.emit("lag", { time, client, server, bytes: event.detail });
     case "flow.unprotected":
-      return emitter.emit("flow.unprotected", { time, client, server, reason });
+      return emitter.emit("flow.unprotected", { time, client, server, reason: reasonOf(event) });
   }
+}
+
+function reasonOf(event: FlowEvent): string {
+  const cause = reasons[event.reason] ?? `reason ${event.reason}`;
+  return event.detail === 0 ? cause : `${cause}: ${errnoName(event.detail)}`;
 }
 
 /** Emits `stats` events: every `seconds`, if given, and whenever {@linkcode StatsTimer.emit} is called. */

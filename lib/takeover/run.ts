@@ -84,6 +84,8 @@ async function addAddresses(takeover: Takeover, emitter: Emitter): Promise<void>
   for (const address of takeover.addresses) {
     const prefix = familyOf(address) === 4 ? 32 : 128;
     const args = ["address", "replace", `${address}/${prefix}`, "dev", takeover.interface];
+    // Duplicate address detection would keep a new address silent for a second.
+    if (prefix === 128) args.push("nodad");
     const result = await runTool("ip", args, "iproute2");
     if (result.code === 0) continue;
     emitter.emit("warning", {
