@@ -6,7 +6,18 @@
  */
 import * as v from "valibot";
 import { formatTime, nowMicros } from "./clock.ts";
-import { choice, count, flag, instant, list, measured, millis, numbers, text } from "./field.ts";
+import {
+  choice,
+  count,
+  flag,
+  instant,
+  list,
+  measured,
+  millis,
+  numbers,
+  text,
+  texts,
+} from "./field.ts";
 import type { NdjsonWriter } from "./ndjson.ts";
 
 /** What every event has. Unknown types and fields pass through every command untouched. */
@@ -61,8 +72,14 @@ export interface FailedFields extends TargetFields {
 
 /** Fields of `active`. */
 export interface ActiveFields {
+  /** When the event came that asked for it. */
+  trigger?: string;
+  /** The services that the backup answers for. */
+  services?: string[];
   /** How many flows were taken over. */
   flows: number;
+  /** How many flows had lost their replica, and are reset. */
+  flows_lost?: number;
   /** From the trigger to the last step, in milliseconds. */
   took_ms: number;
   /** When each step ended, in milliseconds since the trigger, by the step's name. */
@@ -75,6 +92,12 @@ export interface FlowFields {
   client: string;
   /** The service's end, `address:port`. */
   server: string;
+}
+
+/** Fields of `flow.close`. */
+export interface FlowCloseFields extends FlowFields {
+  /** How it ended, for a person. */
+  reason: string;
 }
 
 /** Fields of `flow.unprotected`. */
@@ -144,7 +167,7 @@ export interface EventFields {
   /** A flow has its replica. */
   "flow.open": FlowFields;
   /** A flow has ended. */
-  "flow.close": FlowFields;
+  "flow.close": FlowCloseFields;
   /** A flow has no replica. */
   "flow.unprotected": FlowUnprotectedFields;
   /** Counters of the command. */
@@ -226,12 +249,18 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
   }),
   "recovered": essential("The target answers again after it was late or had failed", target),
   "active": essential("The backup has taken over and answers the clients", {
+    trigger: v.optional(instant("When the event came that asked for it")),
+    services: v.optional(texts("The services that the backup answers for")),
     flows: count("How many flows were taken over"),
+    flows_lost: v.optional(count("How many flows had lost their replica, and are reset")),
     took_ms: millis("From the trigger to the last step"),
     steps: numbers("When each step ended, in milliseconds since the trigger, by its name"),
   }),
   "flow.open": droppable("A flow has its replica", flow),
-  "flow.close": droppable("A flow has ended, and its replica with it", flow),
+  "flow.close": droppable("A flow has ended, and its replica with it", {
+    ...flow,
+    reason: text("How it ended, for a person"),
+  }),
   "flow.unprotected": essential("A flow has no replica and would not survive a failure", {
     ...flow,
     reason: text("Why, for a person"),

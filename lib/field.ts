@@ -95,6 +95,15 @@ export function numbers(description: string): v.GenericSchema<Record<string, num
 }
 
 /**
+ * Texts in a list.
+ *
+ * @ignore
+ */
+export function texts(description: string): v.GenericSchema<string[]> {
+  return v.pipe(v.array(v.string()), v.description(description));
+}
+
+/**
  * A list of objects with the given fields, and others.
  *
  * @ignore

@@ -18,22 +18,12 @@ import { arpAnnouncement, neighbourAdvertisement, nobodysFrame, WakeFrames } fro
 /** How often the code of the event runs before it; enough for V8 to compile it. */
 const REHEARSALS = 200;
 
-/** What a takeover did: the fields of its `active` event. */
-export type Activation = ActiveFields & {
-  /** When the event came that asked for it. */
-  trigger: string;
-  /** The services, as the user wrote them. */
-  services: readonly string[];
-  /** Flows that the replica had lost before, which are reset now. */
-  flows_lost: number;
-};
-
 /** What is ready before the event comes: maps, sockets, frames. */
 export class Takeover implements Disposable {
   /** The interface that speaks after the takeover. */
   readonly interface: string;
   /** The services, as the user wrote them. */
-  readonly services: readonly string[];
+  readonly services: string[];
   /** The service addresses. */
   readonly addresses: readonly string[];
   readonly #maps: Map<string, BpfMap>;
@@ -108,7 +98,7 @@ export class Takeover implements Disposable {
    * Enters active mode, announces the addresses and wakes every flow. `trigger` is the time of the event that asked
    * for it, in microseconds since the epoch. A second call finds the host active and wakes the flows again.
    */
-  activate(trigger: number = nowMicros()): Activation {
+  activate(trigger: number = nowMicros()): ActiveFields {
     const start = performance.now();
     const elapsed = (): number => Math.round((performance.now() - start) * 1000) / 1000;
     const steps: Record<string, number> = {};
