@@ -442,7 +442,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	set_ack_and_window(skb, p, ack, window);
 	if (both_closed(f, ack))
 		close_flow(c, &key, REASON_FIN);
-	else if (c->mode == MODE_SETTLING && !after(p->ack, f->replica_end))
+	else if (c->mode == MODE_SETTLING && !after(p->ack, f->replica_end) && !after(f->primary_ack, f->replica_ack))
 		bpf_map_delete_elem(&flows, &key); /* in step with its client: the stack needs no help any more */
 	return PASS;
 }

@@ -136,7 +136,7 @@ function serveShadow(
     },
     *activate() {
       using takeover = Takeover.prepare(runDir);
-      yield { active: takeover.activate() };
+      yield takeover.activate();
     },
   });
 }

@@ -10,7 +10,6 @@ const IPV4 = 20;
 const IPV6 = 40;
 const TCP = 20;
 const TIMESTAMPS = 12;
-const ACK = 0x10;
 const PROTOCOL_TCP = 6;
 const ICMPV6 = 58;
 
@@ -98,26 +97,30 @@ function checksum(total: number): number {
   return ~total & 0xffff;
 }
 
-/** What an injected segment says; sequence numbers are 32 bits, the window is unscaled as on the wire. */
+/** What a segment says; sequence numbers are 32 bits. */
 export interface Segment {
+  /** Whether it goes from the service to the client, rather than to the service. */
+  toClient: boolean;
   /** SEG.SEQ. */
   seq: number;
   /** SEG.ACK. */
   ack: number;
   /** SEG.WND, unscaled. */
   window: number;
+  /** Its control bits, RFC 9293 section 3.1. */
+  flags: number;
 }
 
-/**
- * Builds the frames that make a flow go on: pure acknowledgements of the client, in one buffer that is used again for
- * every flow.
- */
-export class WakeFrames {
+/** Control bits of {@linkcode Segment.flags}. */
+export const Flag = { RST: 0x04, ACK: 0x10 } as const;
+
+/** Builds segments of flows without payload, in one buffer that is used again for every one. */
+export class SegmentFrames {
   readonly #buffer = new Uint8Array(ETHERNET + IPV6 + TCP + TIMESTAMPS);
   readonly #view = new DataView(this.#buffer.buffer);
 
   /**
-   * A client segment without payload, of the flow whose `struct flow_key` stands in `keys` at `keyAt` and whose
+   * A segment of the flow whose `struct flow_key` stands in `keys` at `keyAt` and whose
    * `struct flow` stands in `flows` at `flowAt`. Valid until the next call.
    */
   build(
@@ -128,18 +131,25 @@ export class WakeFrames {
     segment: Segment,
   ): Uint8Array<ArrayBuffer> {
     const view = this.#view;
-    const timestamps = (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
+    const { toClient } = segment;
+    // A reset needs none: RFC 7323 section 5.2 spares it the check.
+    const timestamps = (segment.flags & Flag.RST) === 0 &&
+      (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
     const length = timestamps ? TCP + TIMESTAMPS : TCP;
-    copy(flows, flowAt + FLOW.local_mac, view, 0, 6);
-    copy(flows, flowAt + FLOW.remote_mac, view, 6, 6);
+    copy(flows, flowAt + FLOW.local_mac, view, toClient ? 6 : 0, 6);
+    copy(flows, flowAt + FLOW.remote_mac, view, toClient ? 0 : 6, 6);
     const ipv4 = isMapped(keys, keyAt + FLOW_KEY.client);
     const tcp = ETHERNET + (ipv4 ? IPV4 : IPV6);
-    const pseudo = ipv4 ? this.#ipv4(keys, keyAt, length) : this.#ipv6(keys, keyAt, length);
-    copy(keys, keyAt + FLOW_KEY.client_port, view, tcp, 2);
-    copy(keys, keyAt + FLOW_KEY.server_port, view, tcp + 2, 2);
+    const source = keyAt + (toClient ? FLOW_KEY.server : FLOW_KEY.client);
+    const destination = keyAt + (toClient ? FLOW_KEY.client : FLOW_KEY.server);
+    const pseudo = ipv4
+      ? this.#ipv4(keys, source, destination, length)
+      : this.#ipv6(keys, source, destination, length);
+    copy(keys, keyAt + FLOW_KEY.client_port, view, toClient ? tcp + 2 : tcp, 2);
+    copy(keys, keyAt + FLOW_KEY.server_port, view, toClient ? tcp : tcp + 2, 2);
     view.setUint32(tcp + 4, segment.seq);
     view.setUint32(tcp + 8, segment.ack);
-    view.setUint16(tcp + 12, (length / 4) << 12 | ACK);
+    view.setUint16(tcp + 12, (length / 4) << 12 | segment.flags);
     view.setUint16(tcp + 14, segment.window);
     view.setUint32(tcp + 16, 0);
     if (timestamps) {
@@ -152,7 +162,7 @@ export class WakeFrames {
   }
 
   /** Writes the IPv4 header for `length` bytes of TCP; returns the sum of the pseudo header. */
-  #ipv4(keys: DataView, keyAt: number, length: number): number {
+  #ipv4(keys: DataView, source: number, destination: number, length: number): number {
     const view = this.#view;
     const ip = ETHERNET;
     view.setUint16(12, 0x0800);
@@ -164,14 +174,14 @@ export class WakeFrames {
     view.setUint8(ip + 9, PROTOCOL_TCP);
     view.setUint16(ip + 10, 0);
     // The last four of the 16 bytes of a mapped address.
-    copy(keys, keyAt + FLOW_KEY.client + 12, view, ip + 12, 4);
-    copy(keys, keyAt + FLOW_KEY.server + 12, view, ip + 16, 4);
+    copy(keys, source + 12, view, ip + 12, 4);
+    copy(keys, destination + 12, view, ip + 16, 4);
     view.setUint16(ip + 10, checksum(sum(view, ip, ip + IPV4, 0)));
     return sum(view, ip + 12, ip + IPV4, PROTOCOL_TCP + length);
   }
 
   /** Writes the IPv6 header for `length` bytes of TCP; returns the sum of the pseudo header. */
-  #ipv6(keys: DataView, keyAt: number, length: number): number {
+  #ipv6(keys: DataView, source: number, destination: number, length: number): number {
     const view = this.#view;
     const ip = ETHERNET;
     view.setUint16(12, 0x86dd);
@@ -179,8 +189,8 @@ export class WakeFrames {
     view.setUint16(ip + 4, length);
     view.setUint8(ip + 6, PROTOCOL_TCP);
     view.setUint8(ip + 7, 64);
-    copy(keys, keyAt + FLOW_KEY.client, view, ip + 8, 16);
-    copy(keys, keyAt + FLOW_KEY.server, view, ip + 24, 16);
+    copy(keys, source, view, ip + 8, 16);
+    copy(keys, destination, view, ip + 24, 16);
     return sum(view, ip + 8, ip + IPV6, PROTOCOL_TCP + length);
   }
 }

@@ -11,7 +11,7 @@ import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
 import { modeName } from "../flow/layout.ts";
 import { settle } from "./settle.ts";
-import { Takeover } from "./takeover.ts";
+import { type ResetFlow, Takeover } from "./takeover.ts";
 
 /** Settings of {@linkcode runTakeover}. */
 export interface TakeoverOptions {
@@ -51,8 +51,12 @@ export async function runTakeover(
   let settled: Promise<void> | undefined;
   const activate = (): void => {
     if (settled !== undefined) return;
-    emitter.emit("active", { ...takeover.activate(nowMicros()) });
-    settled = Promise.all([addAddresses(takeover, emitter), settle(takeover, stop)]).then(() => {});
+    const { active, reset } = takeover.activate(nowMicros());
+    emitter.emit("active", { ...active });
+    const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
+    onReset(reset);
+    const tasks = [addAddresses(takeover, emitter), settle(takeover, onReset, stop)];
+    settled = Promise.all(tasks).then(() => {});
   };
   rehearseInput();
   emitter.emit("started", {
@@ -74,6 +78,13 @@ export async function runTakeover(
     });
   }
   await settled;
+}
+
+function reportReset(flows: readonly ResetFlow[], emitter: Emitter): void {
+  for (const { client, server, missing } of flows) {
+    const reason = `reset at the takeover: the replica lacked ${missing} bytes of the client`;
+    emitter.emit("flow.close", { client, server, reason });
+  }
 }
 
 /**
