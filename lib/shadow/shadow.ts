@@ -14,6 +14,7 @@ import { Instance } from "../program/instance.ts";
 import { makeRunDir, readRecord, takeLock, writeRecord } from "../program/run_dir.ts";
 import { Takeover } from "../takeover/takeover.ts";
 import { checkHost, explainLoad, type HostFacts, hostWarnings } from "./preflight.ts";
+import { Sweeper } from "./sweep.ts";
 import { Control, readCounters, readFlows, shadowKind, writeServices } from "./programs.ts";
 
 /** Settings of {@linkcode runShadow}. */
@@ -75,10 +76,15 @@ export async function runShadow(
         `service back to a primary, then: t2cp shadow --clear`,
     });
   }
+  const sweeper = new Sweeper(instance, control, services);
+  const sweepFailed = (error: unknown): void =>
+    emitter.emit("warning", { message: `Old sockets could not be swept away: ${error}` });
   await pumpEvents(instance.map("events"), emitter, stop, () => {
     stats.tick();
+    sweeper.tick(sweepFailed);
     warn.look(readCounters(instance.map("counters")));
   });
+  await sweeper.idle();
   stats.emit();
 }
 
