@@ -91,7 +91,16 @@ export const FLOW = {
 } as const;
 
 /** `struct event`: offsets and size. */
-export const EVENT = { type: 0, reason: 4, ns: 8, key: 16, detail: 52, from: 56, to: 60, size: 64 } as const;
+export const EVENT = {
+  type: 0,
+  reason: 4,
+  ns: 8,
+  key: 16,
+  detail: 52,
+  from: 56,
+  to: 60,
+  size: 64,
+} as const;
 
 /** The event types of `enum event_type`, by number. */
 export const eventTypes: readonly (string | undefined)[] = [
