@@ -21,6 +21,8 @@ export interface Output {
    * as under nohup), and when stdout's reader has gone.
    */
   readonly stop: AbortSignal;
+  /** Aborted at these signals only: for work that must be finished though nobody reads of it. */
+  readonly interrupted: AbortSignal;
   /**
    * Writes what is queued and gives the signals their default effect back. Last call of a command;
    * let what it throws through. After a stop signal it waits a second at most.
@@ -40,12 +42,28 @@ export function openOutput(by: string): Output {
     writer,
     emitter,
     stop: AbortSignal.any([signals.signal, writer.signal]),
+    interrupted: signals.signal,
     async close(): Promise<void> {
       signals.release();
       const closed = emitter.close();
       await (signals.signal.aborted ? within(closed, LAST_WORDS) : closed);
     },
   };
+}
+
+/** Runs `work` with stdout for the events of command `by`; its own error counts more than the output's. */
+export async function withOutput(
+  by: string,
+  work: (output: Output) => Promise<void>,
+): Promise<void> {
+  const output = openOutput(by);
+  try {
+    await work(output);
+  } catch (error) {
+    await output.close().catch(() => {});
+    throw error;
+  }
+  await output.close();
 }
 
 async function within(closed: Promise<void>, millis: number): Promise<void> {

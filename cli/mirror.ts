@@ -7,7 +7,7 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import type { Service } from "../lib/address.ts";
 import { isMac, parseAddress } from "../lib/address.ts";
 import { runMirror } from "../lib/mirror/mirror.ts";
-import { openOutput } from "./context.ts";
+import { withOutput } from "./context.ts";
 import { parseInterface, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
 
 interface Flags {
@@ -26,12 +26,8 @@ function parseHost(text: string): string {
 }
 
 async function mirror(flags: Flags): Promise<void> {
-  const output = openOutput("mirror");
-  try {
-    await runMirror({ ...flags, services: flags.service }, output.emitter, output.stop);
-  } finally {
-    await output.close();
-  }
+  const options = { ...flags, services: flags.service };
+  await withOutput("mirror", ({ emitter, stop }) => runMirror(options, emitter, stop));
 }
 
 /**

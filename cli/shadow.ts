@@ -9,7 +9,7 @@ import { ExitStatus, Failure } from "../lib/failure.ts";
 import { thisHost } from "../lib/host/facts.ts";
 import { clearShadow } from "../lib/shadow/clear.ts";
 import { runShadow } from "../lib/shadow/shadow.ts";
-import { openOutput } from "./context.ts";
+import { withOutput } from "./context.ts";
 import { parseInterface, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
 
 interface Flags {
@@ -29,12 +29,7 @@ async function shadow(flags: Flags): Promise<void> {
     });
   }
   const options = { ...flags, interface: flags.interface, services: flags.service };
-  const output = openOutput("shadow");
-  try {
-    await runShadow(options, thisHost, output.emitter, output.stop);
-  } finally {
-    await output.close();
-  }
+  await withOutput("shadow", ({ emitter, stop }) => runShadow(options, thisHost, emitter, stop));
 }
 
 async function clear(flags: Flags): Promise<void> {

@@ -6,7 +6,7 @@
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runTakeover } from "../lib/takeover/run.ts";
-import { openOutput } from "./context.ts";
+import { withOutput } from "./context.ts";
 import { runDirFlag } from "./flags.ts";
 
 interface Flags {
@@ -29,25 +29,16 @@ async function takeover(flags: Flags): Promise<void> {
       mend: "give one of them",
     });
   }
-  const output = openOutput("takeover");
-  try {
-    await runTakeover(
-      {
-        runDir: flags.runDir,
-        on: flags.now ? undefined : flags.on ?? "failed",
-        strict: flags.strict,
-      },
-      {
-        input: Deno.stdin.readable,
-        writer: output.writer,
-        emitter: output.emitter,
-        warn: (message) => console.error(`t2cp takeover: ${message}`),
-        stop: output.stop,
-      },
-    );
-  } finally {
-    await output.close();
-  }
+  const options = {
+    runDir: flags.runDir,
+    on: flags.now ? undefined : flags.on ?? "failed",
+    strict: flags.strict,
+  };
+  const warn = (message: string): void => console.error(`t2cp takeover: ${message}`);
+  await withOutput("takeover", ({ writer, emitter, stop, interrupted }) => {
+    const input = Deno.stdin.readable;
+    return runTakeover(options, { input, writer, emitter, warn, stop, interrupted });
+  });
 }
 
 /**

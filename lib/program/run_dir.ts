@@ -46,15 +46,17 @@ export function removePinDir(runDir: string, name: string): void {
   for (const pin of names(dir)) Deno.removeSync(join(dir, pin));
   if (exists(dir)) Deno.removeSync(dir);
   const root = join(runDir, "bpf");
-  if (!exists(root) || names(root).length > 0) return;
+  // The kernel may put files of its own there (progs.debug, maps.debug); pins are in directories.
+  if (!exists(root) || names(root, "directories").length > 0) return;
   if (isBpfFs(root)) unmount(root);
   Deno.removeSync(root);
 }
 
-/** The names in a directory; none where it does not exist. */
-export function names(dir: string): string[] {
+/** The names in a directory, or those of its directories; none where it does not exist. */
+export function names(dir: string, which: "all" | "directories" = "all"): string[] {
   try {
-    return Array.from(Deno.readDirSync(dir), (entry) => entry.name);
+    const entries = [...Deno.readDirSync(dir)];
+    return entries.filter((entry) => which === "all" || entry.isDirectory).map(({ name }) => name);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return [];
     throw error;

@@ -35,6 +35,8 @@ export interface TakeoverStreams {
   warn: (message: string) => void;
   /** Aborted when the command should end. */
   stop: AbortSignal;
+  /** Aborted when it should end even where flows are not settled. */
+  interrupted: AbortSignal;
 }
 
 /**
@@ -55,7 +57,7 @@ export async function runTakeover(
     emitter.emit("active", { ...active });
     const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
     onReset(reset);
-    const tasks = [addAddresses(takeover, emitter), settle(takeover, onReset, stop)];
+    const tasks = [addAddresses(takeover, emitter), settle(takeover, onReset, streams.interrupted)];
     settled = Promise.all(tasks).then(() => {});
   };
   rehearseInput();
