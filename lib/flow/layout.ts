@@ -238,6 +238,8 @@ export interface FlowEvent extends FlowEnds {
   type: string;
   /** Index into {@linkcode reasons}. */
   reason: number;
+  /** The flow's `struct flow_key`. */
+  key: Uint8Array<ArrayBuffer>;
   /** CLOCK_MONOTONIC in nanoseconds. */
   ns: number;
   /** An errno where the reason has one, or the bytes of a lag. */
@@ -256,6 +258,7 @@ export function readFlowEvent(view: DataView): FlowEvent | undefined {
   return {
     type,
     reason: view.getUint32(EVENT.reason, true),
+    key: new Uint8Array(view.buffer, view.byteOffset + EVENT.key, FLOW_KEY.size).slice(),
     ns: Number(view.getBigUint64(EVENT.ns, true)),
     detail: view.getUint32(EVENT.detail, true),
     from: view.getUint32(EVENT.from, true),
