@@ -74,6 +74,13 @@ LAYOUT_SIZE(control, 16);
 #define OPTION_TIMESTAMPS 4
 #define OPTION_ECN 8
 
+/* Client bytes that the tap has not shown: sequence numbers of the first and behind the last; equal where unused. */
+struct hole {
+	__u32 from;
+	__u32 to;
+};
+#define HOLES 4
+
 /*
  * A flow as the tap and the replica show it. Sequence numbers are in host byte order. Names are RFC 9293's, seen
  * from the replica's end: IRS is the client's ISN, ISS the primary's.
@@ -111,8 +118,9 @@ struct flow {
 	__u8 remote_mac[6];
 	__u32 order;           /* what the barriers are done on */
 	__u32 client_next;     /* end of the client's bytes that the tap showed without a hole */
-	__u32 gap_end;         /* end of the last gap that was reported */
+	__u32 holes_used;
 	__u64 lag_ns;          /* CLOCK_MONOTONIC since when the replica acknowledges less than the primary; 0 if not */
+	struct hole holes[HOLES];
 };
 LAYOUT(flow, irs, 0);
 LAYOUT(flow, iss, 4);
@@ -144,9 +152,10 @@ LAYOUT(flow, local_mac, 80);
 LAYOUT(flow, remote_mac, 86);
 LAYOUT(flow, order, 92);
 LAYOUT(flow, client_next, 96);
-LAYOUT(flow, gap_end, 100);
+LAYOUT(flow, holes_used, 100);
 LAYOUT(flow, lag_ns, 104);
-LAYOUT_SIZE(flow, 112);
+LAYOUT(flow, holes, 112);
+LAYOUT_SIZE(flow, 144);
 
 enum event_type {
 	EVENT_FLOW_OPEN = 1,

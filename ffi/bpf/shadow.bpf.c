@@ -14,6 +14,7 @@
  */
 #include "shadow.h"
 #include "rewrite.h"
+#include "gap.h"
 
 #define STATE_LISTEN 10
 
@@ -114,7 +115,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	read_options(skb, p, &o);
 	f->iss = p->seq;
 	f->client_ack = f->primary_end = f->replica_end = p->seq + 1;
-	f->primary_ack = f->replica_ack = f->client_next = f->gap_end = p->ack;
+	f->primary_ack = f->replica_ack = f->client_next = p->ack;
 	f->primary_right = p->ack + p->window; /* never scaled in a SYN, RFC 7323 section 2.2 */
 	f->primary_wscale = o.wscale;
 	f->options &= o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
@@ -130,44 +131,6 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 		close_flow(c, key, REASON_REPLACED);
 	}
 	return verdict;
-}
-
-/*
- * Bytes that the primary acknowledges and the tap has not shown are lost for the replica: the client will not send
- * them again. A hole that the primary has too is mended by the client. The tap is in order, so no timer is needed.
- */
-static __always_inline void look_for_gap(const struct flow_key *key, struct flow *f)
-{
-	__u32 from = f->client_next, to = f->primary_ack;
-
-	if (after(f->replica_ack, from)) /* healed meanwhile */
-		from = f->client_next = f->replica_ack;
-	if (!after(to, from))
-		return;
-	if (after(f->gap_end, from))
-		from = f->gap_end;
-	if (!after(to, from))
-		return;
-	f->gap_end = to;
-	report_gap(key, from, to);
-}
-
-/* A replica that acknowledges less than the primary for this long is reported. */
-#define LAG_NS 200000000
-
-static __always_inline void look_for_lag(const struct flow_key *key, struct flow *f)
-{
-	__u64 now = f->seen_ns;
-
-	if (!after(f->primary_ack, f->replica_ack)) {
-		f->lag_ns = 0;
-	} else if (!f->lag_ns) {
-		f->lag_ns = now;
-	} else if (now - f->lag_ns > LAG_NS) {
-		f->lag_ns = now; /* again only after as long */
-		count(SHADOW_LAGS);
-		report(EVENT_LAG, REASON_NONE, key, f->primary_ack - f->replica_ack);
-	}
 }
 
 static __always_inline int from_primary(struct __sk_buff *skb, const struct control *c, const struct packet *p)
@@ -364,12 +327,7 @@ static __always_inline void follow_client(struct __sk_buff *skb, struct flow *f,
 	/* What the client acknowledges, the primary has sent; beyond it there is only forgery, or a loss on the tap. */
 	__u32 ack = earlier(p->ack, f->primary_end);
 
-	if (after(end, f->client_end))
-		f->client_end = end;
-	if (after(f->replica_ack, f->client_next))
-		f->client_next = f->replica_ack;
-	if (!after(p->seq, f->client_next) && after(end, f->client_next))
-		f->client_next = end;
+	follow_holes(f, p->seq, end);
 	if (p->flags & TCP_FIN)
 		f->client_fin = 1;
 	if (!after(f->client_ack, ack))

@@ -85,9 +85,10 @@ export const FLOW = {
   remote_mac: 86,
   order: 92,
   client_next: 96,
-  gap_end: 100,
+  holes_used: 100,
   lag_ns: 104,
-  size: 112,
+  holes: 112,
+  size: 144,
 } as const;
 
 /** `struct event`: offsets and size. */
@@ -199,7 +200,9 @@ export function readFlowKey(view: DataView, at: number): FlowEnds {
 }
 
 /** A flow as the map holds it; sequence numbers are 32 bits, windows as on the wire. */
-export type Flow = Record<keyof Omit<typeof FLOW, "local_mac" | "remote_mac" | "size">, number>;
+export type Flow = Record<Exclude<keyof typeof FLOW, typeof notNumbers[number]>, number>;
+
+const notNumbers = ["local_mac", "remote_mac", "holes", "size"] as const;
 
 const bytewise = new Set<string>([
   "client_wscale",
@@ -214,7 +217,7 @@ const bytewise = new Set<string>([
 ]);
 const halves = new Set<string>(["client_window", "replica_window", "mss"]);
 const fields = Object.entries(FLOW).filter(([name]) =>
-  !["local_mac", "remote_mac", "size"].includes(name)
+  !(notNumbers as readonly string[]).includes(name)
 );
 
 /** Reads a `struct flow`. */
