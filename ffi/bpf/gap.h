@@ -98,8 +98,7 @@ static __always_inline void look_for_lag(const struct flow_key *key, struct flow
 		f->lag_ns = now;
 	} else if (now - f->lag_ns > LAG_NS) {
 		f->lag_ns = now; /* again only after as long */
-		count(SHADOW_LAGS);
-		report(EVENT_LAG, REASON_NONE, key, f->primary_ack - f->replica_ack);
+		report_lag(key, f->replica_ack, f->primary_ack);
 	}
 }
 

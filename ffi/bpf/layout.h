@@ -186,8 +186,8 @@ struct event {
 	__u32 reason;
 	__u64 ns;              /* CLOCK_MONOTONIC */
 	struct flow_key key;
-	__u32 detail;          /* an errno, or the bytes of a lag */
-	__u32 from;            /* of a gap: sequence numbers of its first byte and behind its last */
+	__u32 detail;          /* an errno */
+	__u32 from;            /* of a gap or lag: sequence numbers of its first byte and behind its last */
 	__u32 to;
 };
 LAYOUT(event, type, 0);

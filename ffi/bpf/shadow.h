@@ -131,17 +131,28 @@ static __always_inline void report(__u32 type, __u32 reason, const struct flow_k
 	bpf_ringbuf_submit(e, 0);
 }
 
-static __always_inline void report_gap(const struct flow_key *key, __u32 from, __u32 to)
+static __always_inline void report_range(__u32 type, const struct flow_key *key, __u32 from, __u32 to)
 {
-	struct event *e = new_event(EVENT_GAP, REASON_NONE, key);
+	struct event *e = new_event(type, REASON_NONE, key);
 
-	count(SHADOW_GAPS);
-	add(SHADOW_GAP_BYTES, to - from);
 	if (!e)
 		return;
 	e->from = from;
 	e->to = to;
 	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline void report_gap(const struct flow_key *key, __u32 from, __u32 to)
+{
+	count(SHADOW_GAPS);
+	add(SHADOW_GAP_BYTES, to - from);
+	report_range(EVENT_GAP, key, from, to);
+}
+
+static __always_inline void report_lag(const struct flow_key *key, __u32 from, __u32 to)
+{
+	count(SHADOW_LAGS);
+	report_range(EVENT_LAG, key, from, to);
 }
 
 static __always_inline void report_unprotected(const struct flow_key *key, __u32 reason, __u32 detail)

@@ -245,11 +245,11 @@ export interface FlowEvent extends FlowEnds {
   key: Uint8Array<ArrayBuffer>;
   /** CLOCK_MONOTONIC in nanoseconds. */
   ns: number;
-  /** An errno where the reason has one, or the bytes of a lag. */
+  /** An errno where the reason has one. */
   detail: number;
-  /** Of a gap: the sequence number of its first byte. */
+  /** Of a gap or lag: the sequence number of its first byte. */
   from: number;
-  /** Of a gap: the sequence number behind its last byte. */
+  /** Of a gap or lag: the sequence number behind its last byte. */
   to: number;
 }
 

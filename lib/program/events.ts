@@ -21,6 +21,8 @@ const REST = 2;
 export interface PumpHooks {
   /** Called about every quarter of a second, and after each batch. */
   each: () => void;
+  /** Called with each event that was emitted. */
+  onEvent?: (event: FlowEvent) => void;
   /** Whether the bytes of a gap are missing still; asked a moment after the gap was seen. */
   stillMissing?: (gap: FlowEvent) => boolean;
 }
@@ -40,14 +42,14 @@ export async function pumpEvents(
   try {
     while (!stop.aborted) {
       await poller.wait(WAIT);
-      const records = drain(ring, emitter, gaps);
+      const records = drain(ring, emitter, gaps, hooks);
       hooks.each();
       if (records > 0) await new Promise((resolve) => setTimeout(resolve, REST));
       for (const gap of gaps.splice(0)) {
         if (hooks.stillMissing?.(gap) ?? true) emitGap(gap, emitter);
       }
     }
-    drain(ring, emitter, gaps);
+    drain(ring, emitter, gaps, hooks);
   } finally {
     stop.removeEventListener("abort", wake);
     await poller.close();
@@ -55,12 +57,19 @@ export async function pumpEvents(
 }
 
 /** Emits the records that wait, and returns their number. */
-function drain(ring: RingBuffer, emitter: Emitter, gaps: FlowEvent[]): number {
+function drain(
+  ring: RingBuffer,
+  emitter: Emitter,
+  gaps: FlowEvent[],
+  hooks: PumpHooks,
+): number {
   return ring.drain((record) => {
     const event = readFlowEvent(record);
     // Both directions may reach this host on two processors: what looks like a gap may be under way.
-    if (event?.type === "gap") gaps.push(event);
-    else if (event !== undefined) emitFlowEvent(event, emitter);
+    if (event === undefined) return;
+    if (event.type === "gap") return void gaps.push(event);
+    emitFlowEvent(event, emitter);
+    hooks.onEvent?.(event);
   });
 }
 
@@ -83,7 +92,7 @@ function emitFlowEvent(event: FlowEvent, emitter: Emitter): void {
     case "flow.close":
       return emitter.emit("flow.close", { time, client, server, reason: reasonOf(event) });
     case "lag":
-      return emitter.emit("lag", { time, client, server, bytes: event.detail });
+      return emitter.emit("lag", { time, client, server, bytes: (event.to - event.from) >>> 0 });
     case "flow.unprotected":
       return emitter.emit("flow.unprotected", { time, client, server, reason: reasonOf(event) });
   }

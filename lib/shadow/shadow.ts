@@ -23,6 +23,7 @@ import { Instance } from "../program/instance.ts";
 import { makeRunDir, readRecord, takeLock, writeRecord } from "../program/run_dir.ts";
 import { Takeover } from "../takeover/takeover.ts";
 import { checkHost, explainLoad, type HostFacts, hostWarnings } from "./preflight.ts";
+import { StuckWatch } from "./stuck.ts";
 import { Sweeper } from "./sweep.ts";
 import { Control, readCounters, readFlows, shadowKind, writeServices } from "./programs.ts";
 
@@ -94,7 +95,9 @@ export async function runShadow(
     warn.look(readCounters(instance.map("counters")));
   };
   const stillMissing = (gap: FlowEvent): boolean => isMissing(instance.map("flows"), gap);
-  await pumpEvents(instance.map("events"), emitter, stop, { each, stillMissing });
+  const stuck = new StuckWatch(emitter);
+  const onEvent = (event: FlowEvent): void => stuck.look(event);
+  await pumpEvents(instance.map("events"), emitter, stop, { each, onEvent, stillMissing });
   await sweeper.idle();
   stats.emit();
 }
