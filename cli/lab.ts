@@ -5,7 +5,9 @@
  */
 
 import { buildCommand, buildRouteMap, type CommandContext, type RouteMap } from "@stricli/core";
+import { ExitStatus, Failure } from "../lib/failure.ts";
 import { PURPOSES } from "../lib/host/packages.ts";
+import type { Family } from "../lib/address.ts";
 import { parseLinkRate, parsePoint, parseRate, parseSize } from "../lib/lab/quantity.ts";
 import { FAILURES, WORKLOADS } from "../lib/lab/scenario.ts";
 import { checkName } from "../lib/lab/state.ts";
@@ -21,6 +23,13 @@ const common = {
   },
   runDir: runDirFlag,
 } as const;
+
+function parseFamily(text: string): Family {
+  if (text === "4" || text === "6") return text === "4" ? 4 : 6;
+  throw new Failure(ExitStatus.USAGE, `IP version "${text}" is not valid`, {
+    mend: "write 4 or 6",
+  });
+}
 
 const up = buildCommand({
   loader: async () => (await import("./lab_stand.ts")).up,
@@ -112,10 +121,24 @@ const run = buildCommand({
         brief: "What fails; host unless given, none with --plain",
         optional: true,
       },
+      family: {
+        kind: "parsed",
+        parse: parseFamily,
+        brief: "IP version, 4 or 6",
+        default: "4",
+        placeholder: "4|6",
+      },
+      flows: {
+        kind: "parsed",
+        parse: wholeNumber(1, 20_000),
+        brief: "Flows of echo and chat, 1 unless given; connections in all, 2000 unless given",
+        optional: true,
+        placeholder: "N",
+      },
       size: {
         kind: "parsed",
         parse: parseSize,
-        brief: "Bytes to transfer; 200M unless given, 38400 (3 s) for echo",
+        brief: "Bytes to transfer in all; 200M unless given, 3 s for echo and chat",
         optional: true,
         placeholder: "BYTES",
       },
@@ -181,9 +204,9 @@ const run = buildCommand({
   docs: {
     brief: "Run a scenario: servers, t2cp, a client, a failure; measure it",
     fullDescription:
-      `Builds a lab, starts nginx or socat on primary and backup, and mirror, shadow, detect and
-takeover each on its host; runs a client, cuts the primary off on the way, compares the
-content, and measures what the client saw. Leaves nothing behind but the report.
+      `Builds a lab, starts a server such as nginx on primary and backup, and mirror, shadow,
+detect and takeover each on its host; runs a client, cuts the primary off on the way, compares
+the content, and measures what the client saw. Leaves nothing behind but the report.
 
 Example, ten uploads of 100 MB with the events of each:
   t2cp lab run --workload upload --size 100M --runs 10 --json

@@ -4,18 +4,20 @@
  * @module
  */
 
+import type { Family } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { installPackages, type Purpose, requirePackages } from "../lib/host/packages.ts";
 import { describeCommands } from "../lib/lab/commands.ts";
 import { throwIfInterrupted } from "../lib/lab/interrupt.ts";
 import { requireRoot } from "../lib/lab/lab.ts";
 import type { Point } from "../lib/lab/quantity.ts";
+import { amountOf } from "../lib/lab/pace.ts";
+import { families } from "../lib/lab/namespaces.ts";
 import { painter } from "../lib/lab/report.ts";
 import type { FailureName, Scenario, WorkloadName } from "../lib/lab/scenario.ts";
 import { WEB_PORT } from "../lib/lab/servers.ts";
 import { runSession } from "../lib/lab/session.ts";
-import { hostAddress, SERVICE_ADDRESS } from "../lib/lab/topology.ts";
-import { MESSAGE_RATE, MESSAGE_SIZE } from "../lib/lab/workload_echo.ts";
+import { hostAddress, SERVICE_ADDRESSES } from "../lib/lab/topology.ts";
 import { openOutput, type Output, stopSignal } from "./context.ts";
 
 /** Flags of `t2cp lab demo`. */
@@ -36,7 +38,11 @@ export interface RunFlags extends DemoFlags {
   workload: WorkloadName;
   /** What fails. */
   failure?: FailureName;
-  /** Bytes to transfer. */
+  /** The IP version. */
+  family: Family;
+  /** How many flows. */
+  flows?: number;
+  /** Bytes to transfer, of all flows together. */
   size?: number;
   /** Bytes a second between gateway and client; 0 for no limit. */
   rate: number;
@@ -56,11 +62,6 @@ export interface RunFlags extends DemoFlags {
   keep?: boolean;
 }
 
-/** Bytes of a download or upload, and of an echo of three seconds and of an hour. */
-const TRANSFER_SIZE = 200e6;
-const ECHO_SIZE = 3 * MESSAGE_RATE * MESSAGE_SIZE;
-const MAX_ECHO_SIZE = 3600 * MESSAGE_RATE * MESSAGE_SIZE;
-
 /** `t2cp lab run`. */
 export async function run(flags: RunFlags): Promise<void> {
   requireRoot();
@@ -70,18 +71,18 @@ export async function run(flags: RunFlags): Promise<void> {
       mend: "leave out --failure host or --plain",
     });
   }
-  const size = flags.size ?? (flags.workload === "echo" ? ECHO_SIZE : TRANSFER_SIZE);
-  if (flags.workload === "echo" && size > MAX_ECHO_SIZE) {
-    throw new Failure(ExitStatus.USAGE, `An echo of ${size} bytes takes over an hour`, {
-      mend: `choose a --size up to ${MAX_ECHO_SIZE}`,
+  const amount = amountOf(flags.workload, flags);
+  if (!families().includes(flags.family)) {
+    throw new Failure(ExitStatus.UNAVAILABLE, "This kernel runs without IPv6", {
+      mend: "boot it without ipv6.disable=1",
     });
   }
   await requirePackages("demo");
   const scenario: Scenario = {
     ...flags,
+    ...amount,
     plain,
     failure: flags.failure ?? (plain ? "none" : "host"),
-    size,
     link: flags.link ?? 0,
   };
   await runAndReport(scenario, flags);
@@ -94,7 +95,8 @@ export async function demo(flags: DemoFlags): Promise<void> {
   const scenario: Scenario = {
     workload: "download",
     failure: "host",
-    size: TRANSFER_SIZE,
+    family: 4,
+    ...amountOf("download", {}),
     rate: 40e6,
     link: 0,
     interval: 50,
@@ -108,13 +110,18 @@ export async function demo(flags: DemoFlags): Promise<void> {
 
 /** What the demo is, for a person. */
 function introduce(scenario: Scenario): string {
+  const { family } = scenario;
   const commands = describeCommands({ ...scenario, port: WEB_PORT });
   return `Four hosts, each a network namespace of this machine:
 
-    client ${hostAddress("client")} ---- gateway ----+---- primary ${hostAddress("primary")}
-                                      \`---- backup  ${hostAddress("backup")}
+    client ${hostAddress("client", family)} ---- gateway ----+---- primary ${
+    hostAddress("primary", family)
+  }
+                                      \`---- backup  ${hostAddress("backup", family)}
 
-nginx serves a file at ${SERVICE_ADDRESS}:${WEB_PORT}, on primary and backup. t2cp runs as an admin starts it
+nginx serves a file at ${
+    SERVICE_ADDRESSES[family]
+  }:${WEB_PORT}, on primary and backup. t2cp runs as an admin starts it
 (the lab itself enters the backup without ssh):
 
 ${commands.map((line) => `    ${line}`).join("\n")}

@@ -10,7 +10,16 @@ import { formatTime } from "../lib/clock.ts";
 import { Lab, listLabs, requireRoot, requireUnused, takeDown } from "../lib/lab/lab.ts";
 import { commandPath } from "../lib/lab/processes.ts";
 import { spawn } from "../lib/lab/system.ts";
-import { BRIDGE, LINKS, type Role, ROLES, SERVICE_ADDRESS } from "../lib/lab/topology.ts";
+import { families } from "../lib/lab/namespaces.ts";
+import {
+  addressOf,
+  BRIDGE,
+  type End,
+  LINKS,
+  type Role,
+  ROLES,
+  SERVICE_ADDRESSES,
+} from "../lib/lab/topology.ts";
 import { stopSignal } from "./context.ts";
 
 /** Flags that all of these commands have. */
@@ -27,16 +36,20 @@ export async function up(flags: LabFlags): Promise<void> {
   const lab = await Lab.create({ ...flags, owned: false }, stop.signal);
   stop.release();
   const option = lab.name === "lab" ? "" : ` --name ${lab.name}`;
+  const usable = families();
+  const row = (end: End) =>
+    [
+      ...[end.role.padEnd(9), end.name.padEnd(8), end.mac],
+      ...usable.map((family) => (addressOf(end, family) ?? "").padEnd(family === 4 ? 15 : 22)),
+    ].join(" ");
   const rows = [
-    ...LINKS.map(([host, gateway]) =>
-      `${host.role.padEnd(9)} ${host.name.padEnd(8)} ${host.addresses[0]!.padEnd(15)} ${host.mac}` +
-      (gateway.bridge === undefined ? "" : `   gateway's port ${gateway.name} of ${gateway.bridge}`)
+    ...LINKS.map(([host, { name, bridge }]) =>
+      row(host) + (bridge === undefined ? "" : ` gateway's port ${name} of ${bridge}`)
     ),
-    ...[LINKS[0]![1], BRIDGE].map((end) =>
-      `gateway   ${end.name.padEnd(8)} ${end.addresses[0]!.padEnd(15)} ${end.mac}`
-    ),
-  ];
-  console.log(`Lab "${lab.name}" stands; the service's address is ${SERVICE_ADDRESS}.
+    ...[LINKS[0]![1], BRIDGE].map(row),
+  ].map((line) => line.trimEnd());
+  const service = usable.map((family) => SERVICE_ADDRESSES[family]).join(" and ");
+  console.log(`Lab "${lab.name}" stands; the service's address is ${service}.
 
 ${rows.join("\n")}
 

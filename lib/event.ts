@@ -15,6 +15,7 @@ import {
   measured,
   millis,
   numbers,
+  sequence,
   text,
   texts,
 } from "./field.ts";
@@ -106,6 +107,20 @@ export interface FlowUnprotectedFields extends FlowFields {
   reason: string;
 }
 
+/** Fields of `gap`. */
+export interface GapFields extends FlowFields {
+  /** Sequence number of the first missing byte. */
+  from: number;
+  /** Sequence number behind the last missing byte. */
+  to: number;
+}
+
+/** Fields of `lag`. */
+export interface LagFields extends FlowFields {
+  /** How many bytes the replica acknowledges less than the primary. */
+  bytes: number;
+}
+
 /** Fields of `warning`. */
 export interface WarningFields {
   /** What is wrong, for a person. */
@@ -170,6 +185,10 @@ export interface EventFields {
   "flow.close": FlowCloseFields;
   /** A flow has no replica. */
   "flow.unprotected": FlowUnprotectedFields;
+  /** The tap missed bytes that the primary has acknowledged. */
+  "gap": GapFields;
+  /** A replica has been behind its primary for long. */
+  "lag": LagFields;
   /** Counters of the command. */
   "stats": object;
   /** Something is not as it should be, and the command goes on. */
@@ -264,6 +283,15 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
   "flow.unprotected": essential("A flow has no replica and would not survive a failure", {
     ...flow,
     reason: text("Why, for a person"),
+  }),
+  "gap": essential("The tap missed bytes of the client that the primary has acknowledged", {
+    ...flow,
+    from: sequence("Sequence number of the first missing byte"),
+    to: sequence("Sequence number behind the last missing byte"),
+  }),
+  "lag": essential("A replica has acknowledged less than its primary for long", {
+    ...flow,
+    bytes: count("How much less"),
   }),
   "stats": droppable("Counters of the command; which ones is its own affair", {}),
   "warning": essential("Something is not as it should be, and the command goes on", {

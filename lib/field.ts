@@ -95,6 +95,21 @@ export function numbers(description: string): v.GenericSchema<Record<string, num
 }
 
 /**
+ * A TCP sequence number, 32 bits.
+ *
+ * @ignore
+ */
+export function sequence(description: string): v.GenericSchema<number> {
+  return v.pipe(
+    v.number(),
+    v.integer(),
+    v.minValue(0),
+    v.maxValue(0xffffffff),
+    v.description(description),
+  );
+}
+
+/**
  * Texts in a list.
  *
  * @ignore

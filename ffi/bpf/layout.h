@@ -74,6 +74,13 @@ LAYOUT_SIZE(control, 16);
 #define OPTION_TIMESTAMPS 4
 #define OPTION_ECN 8
 
+/* Client bytes that the tap has not shown: sequence numbers of the first and behind the last; equal where unused. */
+struct hole {
+	__u32 from;
+	__u32 to;
+};
+#define HOLES 4
+
 /*
  * A flow as the tap and the replica show it. Sequence numbers are in host byte order. Names are RFC 9293's, seen
  * from the replica's end: IRS is the client's ISN, ISS the primary's.
@@ -110,6 +117,10 @@ struct flow {
 	__u8 local_mac[6];     /* as the client's frames carry them, for injection */
 	__u8 remote_mac[6];
 	__u32 order;           /* what the barriers are done on */
+	__u32 client_next;     /* end of the client's bytes that the tap showed without a hole */
+	__u32 holes_used;
+	__u64 lag_ns;          /* CLOCK_MONOTONIC since when the replica acknowledges less than the primary; 0 if not */
+	struct hole holes[HOLES];
 };
 LAYOUT(flow, irs, 0);
 LAYOUT(flow, iss, 4);
@@ -139,12 +150,19 @@ LAYOUT(flow, replica_reset, 77);
 LAYOUT(flow, unprotected, 78);
 LAYOUT(flow, local_mac, 80);
 LAYOUT(flow, remote_mac, 86);
-LAYOUT_SIZE(flow, 96);
+LAYOUT(flow, order, 92);
+LAYOUT(flow, client_next, 96);
+LAYOUT(flow, holes_used, 100);
+LAYOUT(flow, lag_ns, 104);
+LAYOUT(flow, holes, 112);
+LAYOUT_SIZE(flow, 144);
 
 enum event_type {
 	EVENT_FLOW_OPEN = 1,
 	EVENT_FLOW_CLOSE = 2,
 	EVENT_FLOW_UNPROTECTED = 3,
+	EVENT_GAP = 4,
+	EVENT_LAG = 5,
 };
 
 /* Why a flow closed or lost its protection. */
@@ -168,14 +186,18 @@ struct event {
 	__u32 reason;
 	__u64 ns;              /* CLOCK_MONOTONIC */
 	struct flow_key key;
-	__u32 detail;
+	__u32 detail;          /* an errno */
+	__u32 from;            /* of a gap or lag: sequence numbers of its first byte and behind its last */
+	__u32 to;
 };
 LAYOUT(event, type, 0);
 LAYOUT(event, reason, 4);
 LAYOUT(event, ns, 8);
 LAYOUT(event, key, 16);
 LAYOUT(event, detail, 52);
-LAYOUT_SIZE(event, 56);
+LAYOUT(event, from, 56);
+LAYOUT(event, to, 60);
+LAYOUT_SIZE(event, 64);
 
 /* Indices of the per-CPU map `counters` of shadow.bpf.c. */
 enum shadow_counter {
@@ -186,6 +208,9 @@ enum shadow_counter {
 	SHADOW_FLOWS_OPENED,
 	SHADOW_FLOWS_CLOSED,
 	SHADOW_FLOWS_UNPROTECTED,
+	SHADOW_GAPS,                /* runs of client bytes that the tap missed */
+	SHADOW_GAP_BYTES,
+	SHADOW_LAGS,                /* times that a replica fell behind the primary for long */
 	SHADOW_UNKNOWN_FLOW,        /* segments of flows whose handshake was not seen */
 	SHADOW_IMPLAUSIBLE,         /* client segments outside the primary's window */
 	SHADOW_TRUNCATED,           /* client frames shorter than their IP header says */

@@ -8,6 +8,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -55,6 +56,7 @@ struct packet {
 	__u16 window;
 	__u8 flags;
 	__u8 protocol;
+	bool ipv6;
 	bool fragment;
 	bool truncated;         /* the frame ends before the segment does */
 };
@@ -119,17 +121,15 @@ static __always_inline __be16 ethertype(struct __sk_buff *skb, __u32 *l3)
 	return protocol;
 }
 
-/* Reads the IP header. False for everything that is not IP, or says so and is not. */
-static __always_inline bool read_ip(struct __sk_buff *skb, struct packet *p)
+static __always_inline bool read_ipv4(struct __sk_buff *skb, struct packet *p)
 {
 	struct iphdr ip;
 
-	if (ethertype(skb, &p->l3) != bpf_htons(ETH_P_IP) || bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
-		return false;
-	if (ip.version != 4 || ip.ihl < 5)
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return false;
 	map_ipv4(&p->source, ip.saddr);
 	map_ipv4(&p->destination, ip.daddr);
+	p->ipv6 = false;
 	p->protocol = ip.protocol;
 	/* More fragments, or an offset: the transport header may be elsewhere. */
 	p->fragment = ip.frag_off & bpf_htons(0x3fff);
@@ -137,6 +137,49 @@ static __always_inline bool read_ip(struct __sk_buff *skb, struct packet *p)
 	/* A total length of 0 is a segment beyond 64 KiB that offload will cut (BIG TCP). */
 	p->l3_length = ip.tot_len ? bpf_ntohs(ip.tot_len) : skb->len - p->l3;
 	return true;
+}
+
+/* More extension headers than this are not understood. */
+#define MAX_EXTENSIONS 4
+
+/* The extension headers that have the common form (RFC 8200 section 4) and may stand before TCP. */
+static __always_inline bool is_extension(__u8 protocol)
+{
+	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING || protocol == IPPROTO_DSTOPTS;
+}
+
+static __always_inline bool read_ipv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6_opt_hdr extension;
+	struct ipv6hdr ip;
+
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)) || ip.version != 6)
+		return false;
+	__builtin_memcpy(&p->source, &ip.saddr, sizeof(p->source));
+	__builtin_memcpy(&p->destination, &ip.daddr, sizeof(p->destination));
+	p->ipv6 = true;
+	p->protocol = ip.nexthdr;
+	p->l4 = p->l3 + sizeof(ip);
+	/* A payload length of 0 is a jumbogram, or a segment that offload will cut. */
+	p->l3_length = ip.payload_len ? sizeof(ip) + bpf_ntohs(ip.payload_len) : skb->len - p->l3;
+	for (int i = 0; i < MAX_EXTENSIONS && is_extension(p->protocol); i++) {
+		if (bpf_skb_load_bytes(skb, p->l4, &extension, sizeof(extension)))
+			return true; /* its addresses are known, its protocol is an extension: no TCP */
+		p->protocol = extension.nexthdr;
+		p->l4 += (extension.hdrlen + 1) * 8;
+	}
+	p->fragment = p->protocol == IPPROTO_FRAGMENT;
+	return true;
+}
+
+/* Reads the IP header. False for everything that is not IP, or says so and is not. */
+static __always_inline bool read_ip(struct __sk_buff *skb, struct packet *p)
+{
+	__be16 protocol = ethertype(skb, &p->l3);
+
+	if (protocol == bpf_htons(ETH_P_IP))
+		return read_ipv4(skb, p);
+	return protocol == bpf_htons(ETH_P_IPV6) && read_ipv6(skb, p);
 }
 
 /* Reads the TCP header behind it. False for anything else, and for lengths that contradict each other. */

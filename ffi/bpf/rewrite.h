@@ -52,13 +52,79 @@ struct tcp_segment {
 	__be32 tsecr;
 };
 
+/* What both families put before the TCP segment when they sum it up (RFC 9293 section 3.1, RFC 8200 section 8.1). */
 struct pseudo_header {
-	__be32 source;
-	__be32 destination;
-	__u8 zero;
-	__u8 protocol;
-	__be16 length;
+	struct address source;
+	struct address destination;
+	__be32 length;
+	__be32 protocol;
 };
+
+/* The segment of the client's that answers a segment of the service. */
+static __always_inline __u32 fill_reply(struct tcp_segment *tcp, const struct packet *p, const struct tcp_options *o,
+					const struct reply *r)
+{
+	__u32 length = o->present & OPTION_TIMESTAMPS ? sizeof(*tcp) : sizeof(tcp->header);
+	struct pseudo_header pseudo = {
+		.source = p->destination,
+		.destination = p->source,
+		.length = bpf_htonl(length),
+		.protocol = bpf_htonl(IPPROTO_TCP),
+	};
+	__s64 sum;
+
+	tcp->header.source = p->destination_port;
+	tcp->header.destination = p->source_port;
+	tcp->header.seq = bpf_htonl(r->seq);
+	tcp->header.ack = bpf_htonl(r->ack);
+	tcp->header.offset = (length / 4) << 4;
+	tcp->header.flags = r->flags;
+	tcp->header.window = bpf_htons(r->window);
+	tcp->nop[0] = 1;
+	tcp->nop[1] = 1;
+	tcp->kind = 8;
+	tcp->length = 10;
+	tcp->tsval = bpf_htonl(o->tsecr);
+	tcp->tsecr = bpf_htonl(o->tsval);
+	if (!p->ipv6) /* without the mapped prefix, which IPv4's sum does not have */
+		pseudo.source.word[2] = pseudo.destination.word[2] = 0;
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
+	if (length == sizeof(*tcp))
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(*tcp), sum);
+	else
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(tcp->header), sum);
+	tcp->header.checksum = fold(sum);
+	return length;
+}
+
+static __always_inline bool turn_ipv4(struct __sk_buff *skb, const struct packet *p, __u32 length)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return false;
+	ip.saddr = p->destination.word[3];
+	ip.daddr = p->source.word[3];
+	ip.tos = 0; /* acknowledgements carry no ECT, RFC 3168 section 6.1.4 */
+	ip.tot_len = bpf_htons(sizeof(ip) + length);
+	ip.frag_off = bpf_htons(0x4000);
+	ip.check = 0;
+	ip.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
+	return !bpf_skb_store_bytes(skb, p->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
+}
+
+static __always_inline bool turn_ipv6(struct __sk_buff *skb, const struct packet *p, __u32 length)
+{
+	struct ipv6hdr ip = {};
+
+	ip.version = 6;
+	ip.payload_len = bpf_htons(length);
+	ip.nexthdr = IPPROTO_TCP;
+	ip.hop_limit = 64;
+	__builtin_memcpy(&ip.saddr, &p->destination, sizeof(ip.saddr));
+	__builtin_memcpy(&ip.daddr, &p->source, sizeof(ip.daddr));
+	return !bpf_skb_store_bytes(skb, p->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
+}
 
 /*
  * Turns a segment of the service into a segment of its client without payload. The timestamps change places: TSval
@@ -67,62 +133,23 @@ struct pseudo_header {
  */
 static __always_inline bool turn_around(struct __sk_buff *skb, const struct packet *p, const struct reply *r)
 {
-	struct tcp_options o;
 	struct tcp_segment tcp = {};
-	struct pseudo_header pseudo = {};
-	struct iphdr ip;
+	struct tcp_options o;
 	__u8 macs[12], swapped[12];
 	__u32 length;
 
-	if (p->l4 - p->l3 != sizeof(ip))
+	if (p->l4 - p->l3 != (p->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)))
 		return false;
 	read_timestamps(skb, p, &o);
-	length = o.present & OPTION_TIMESTAMPS ? TCP_HEADER + TIMESTAMPS_LENGTH : TCP_HEADER;
-	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+	length = fill_reply(&tcp, p, &o, r);
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || bpf_skb_change_tail(skb, p->l4 + length, 0))
 		return false;
-	if (bpf_skb_change_tail(skb, p->l4 + length, 0))
-		return false;
-
 	__builtin_memcpy(swapped, macs + 6, 6);
 	__builtin_memcpy(swapped + 6, macs, 6);
-
-	ip.saddr = p->destination.word[3];
-	ip.daddr = p->source.word[3];
-	ip.tos = 0; /* acknowledgements carry no ECT, RFC 3168 section 6.1.4 */
-	ip.tot_len = bpf_htons(sizeof(ip) + length);
-	ip.frag_off = bpf_htons(0x4000);
-	ip.check = 0;
-	ip.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
-
-	tcp.header.source = p->destination_port;
-	tcp.header.destination = p->source_port;
-	tcp.header.seq = bpf_htonl(r->seq);
-	tcp.header.ack = bpf_htonl(r->ack);
-	tcp.header.offset = (length / 4) << 4;
-	tcp.header.flags = r->flags;
-	tcp.header.window = bpf_htons(r->window);
-	tcp.nop[0] = 1;
-	tcp.nop[1] = 1;
-	tcp.kind = 8;
-	tcp.length = 10;
-	tcp.tsval = bpf_htonl(o.tsecr);
-	tcp.tsecr = bpf_htonl(o.tsval);
-
-	pseudo.source = ip.saddr;
-	pseudo.destination = ip.daddr;
-	pseudo.protocol = IPPROTO_TCP;
-	pseudo.length = bpf_htons(length);
-	__s64 sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
-	if (o.present & OPTION_TIMESTAMPS)
-		sum = bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp), sum);
-	else
-		sum = bpf_csum_diff(NULL, 0, (__be32 *)&tcp, sizeof(tcp.header), sum);
-	tcp.header.checksum = fold(sum);
-
 	if (bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0) ||
-	    bpf_skb_store_bytes(skb, p->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM))
+	    !(p->ipv6 ? turn_ipv6(skb, p, length) : turn_ipv4(skb, p, length)))
 		return false;
-	if (o.present & OPTION_TIMESTAMPS)
+	if (length == sizeof(tcp))
 		return !bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM);
 	return !bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp.header), BPF_F_RECOMPUTE_CSUM);
 }

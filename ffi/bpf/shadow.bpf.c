@@ -14,8 +14,13 @@
  */
 #include "shadow.h"
 #include "rewrite.h"
+#include "gap.h"
 
 #define STATE_LISTEN 10
+
+/* ICMPv6 types, RFC 4861 section 4. */
+#define ND_SOLICITATION 135
+#define ND_ADVERTISEMENT 136
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -110,7 +115,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	read_options(skb, p, &o);
 	f->iss = p->seq;
 	f->client_ack = f->primary_end = f->replica_end = p->seq + 1;
-	f->primary_ack = f->replica_ack = p->ack;
+	f->primary_ack = f->replica_ack = f->client_next = p->ack;
 	f->primary_right = p->ack + p->window; /* never scaled in a SYN, RFC 7323 section 2.2 */
 	f->primary_wscale = o.wscale;
 	f->options &= o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
@@ -133,12 +138,14 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 	struct flow_key key;
 	struct flow *f;
 	__u32 end = sequence_end(p);
+	bool created;
 
 	service_to_client(p, &key);
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return primary_synack(skb, c, p, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f) {
+	created = f != NULL;
+	if (!created) {
 		f = bpf_map_lookup_elem(&handshakes, &key);
 		if (!f || !f->synack_seen)
 			return TC_ACT_STOLEN;
@@ -161,6 +168,10 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 			f->primary_ack = p->ack;
 		if (after(right, f->primary_right))
 			f->primary_right = right;
+		if (created) {
+			look_for_gap(&key, f);
+			look_for_lag(&key, f);
+		}
 	}
 	return TC_ACT_STOLEN;
 }
@@ -202,11 +213,19 @@ static __always_inline __u32 create_socket(struct __sk_buff *skb, const struct p
 	struct sock *listener;
 	__u32 reason = REASON_NONE;
 
-	tuple.ipv4.saddr = p->source.word[3];
-	tuple.ipv4.daddr = p->destination.word[3];
-	tuple.ipv4.sport = p->source_port;
-	tuple.ipv4.dport = p->destination_port;
-	found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (p->ipv6) {
+		__builtin_memcpy(tuple.ipv6.saddr, &p->source, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &p->destination, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = p->source_port;
+		tuple.ipv6.dport = p->destination_port;
+		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv4.saddr = p->source.word[3];
+		tuple.ipv4.daddr = p->destination.word[3];
+		tuple.ipv4.sport = p->source_port;
+		tuple.ipv4.dport = p->destination_port;
+		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
 	if (!found)
 		return REASON_NO_LISTENER;
 	if (found->state != STATE_LISTEN) {
@@ -265,7 +284,7 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 	if (p->seq != f->irs + 1 || after(iss_next, p->ack) || after(p->ack, f->primary_end))
 		return stranger(c, key);
 	read_timestamps(skb, p, &o);
-	f->client_end = sequence_end(p);
+	f->client_end = f->client_next = sequence_end(p);
 	f->client_ack = p->ack;
 	f->client_window = p->window;
 	f->client_tsval = o.tsval;
@@ -308,8 +327,7 @@ static __always_inline void follow_client(struct __sk_buff *skb, struct flow *f,
 	/* What the client acknowledges, the primary has sent; beyond it there is only forgery, or a loss on the tap. */
 	__u32 ack = earlier(p->ack, f->primary_end);
 
-	if (after(end, f->client_end))
-		f->client_end = end;
+	follow_holes(f, p->seq, end);
 	if (p->flags & TCP_FIN)
 		f->client_fin = 1;
 	if (!after(f->client_ack, ack))
@@ -382,7 +400,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	set_ack_and_window(skb, p, ack, window);
 	if (both_closed(f, ack))
 		close_flow(c, &key, REASON_FIN);
-	else if (c->mode == MODE_SETTLING && !after(p->ack, f->replica_end))
+	else if (c->mode == MODE_SETTLING && !after(p->ack, f->replica_end) && !after(f->primary_ack, f->replica_ack))
 		bpf_map_delete_elem(&flows, &key); /* in step with its client: the stack needs no help any more */
 	return PASS;
 }
@@ -514,6 +532,25 @@ static __always_inline int silence_arp(struct __sk_buff *skb, const struct contr
 	return bpf_skb_store_bytes(skb, l3, &arp, sizeof(arp), 0) ? TC_ACT_STOLEN : PASS;
 }
 
+/*
+ * Neighbour discovery would betray it too: an advertisement claims its target, and so does a solicitation that probes
+ * for duplicates (RFC 4861 section 4.3, 4.4). Neither need bear the address as its source.
+ */
+static __always_inline bool claims_by_nd(struct __sk_buff *skb, const struct packet *p)
+{
+	struct {
+		__u8 type;
+		__u8 code;
+		__be16 checksum;
+		__be32 flags;
+		struct address target;
+	} nd;
+
+	if (!p->ipv6 || p->protocol != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, p->l4, &nd, sizeof(nd)))
+		return false;
+	return (nd.type == ND_SOLICITATION || nd.type == ND_ADVERTISEMENT) && is_service(&nd.target, 0);
+}
+
 SEC("tc")
 int shadow_egress(struct __sk_buff *skb)
 {
@@ -529,10 +566,14 @@ int shadow_egress(struct __sk_buff *skb)
 		return PASS;
 	if (ethertype(skb, &l3) == bpf_htons(ETH_P_ARP))
 		return c->mode == MODE_SHADOW ? silence_arp(skb, c, l3) : PASS;
-	if (!read_ip(skb, &p) || !is_service(&p.source, 0))
+	if (!read_ip(skb, &p))
 		return PASS;
-	if (read_tcp(skb, &p) && is_service(&p.source, p.source_port))
+	if (!is_service(&p.source, 0)) {
+		if (c->mode != MODE_SHADOW || !claims_by_nd(skb, &p))
+			return PASS;
+	} else if (read_tcp(skb, &p) && is_service(&p.source, p.source_port)) {
 		return from_replica(skb, c, &p);
+	}
 	if (c->mode != MODE_SHADOW)
 		return PASS;
 	/* Whatever else bears the address, fragments and ICMP errors too, is the primary's to send. */

@@ -90,28 +90,69 @@ static __always_inline bool within_ration(void)
 	return r->used++ < STRANGERS_PER_SECOND;
 }
 
-static __always_inline void count(__u32 counter)
+static __always_inline void add(__u32 counter, __u64 amount)
 {
 	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
 
 	if (value)
-		*value += 1;
+		*value += amount;
 }
 
-static __always_inline void report(__u32 type, __u32 reason, const struct flow_key *key, __u32 detail)
+static __always_inline void count(__u32 counter)
+{
+	add(counter, 1);
+}
+
+static __always_inline struct event *new_event(__u32 type, __u32 reason, const struct flow_key *key)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
 		count(SHADOW_EVENTS_LOST);
-		return;
+		return NULL;
 	}
 	e->type = type;
 	e->reason = reason;
 	e->ns = bpf_ktime_get_ns();
 	e->key = *key;
+	e->detail = 0;
+	e->from = 0;
+	e->to = 0;
+	return e;
+}
+
+static __always_inline void report(__u32 type, __u32 reason, const struct flow_key *key, __u32 detail)
+{
+	struct event *e = new_event(type, reason, key);
+
+	if (!e)
+		return;
 	e->detail = detail;
 	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline void report_range(__u32 type, const struct flow_key *key, __u32 from, __u32 to)
+{
+	struct event *e = new_event(type, REASON_NONE, key);
+
+	if (!e)
+		return;
+	e->from = from;
+	e->to = to;
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __always_inline void report_gap(const struct flow_key *key, __u32 from, __u32 to)
+{
+	count(SHADOW_GAPS);
+	add(SHADOW_GAP_BYTES, to - from);
+	report_range(EVENT_GAP, key, from, to);
+}
+
+static __always_inline void report_lag(const struct flow_key *key, __u32 from, __u32 to)
+{
+	count(SHADOW_LAGS);
+	report_range(EVENT_LAG, key, from, to);
 }
 
 static __always_inline void report_unprotected(const struct flow_key *key, __u32 reason, __u32 detail)

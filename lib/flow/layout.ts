@@ -83,11 +83,25 @@ export const FLOW = {
   unprotected: 78,
   local_mac: 80,
   remote_mac: 86,
-  size: 96,
+  order: 92,
+  client_next: 96,
+  holes_used: 100,
+  lag_ns: 104,
+  holes: 112,
+  size: 144,
 } as const;
 
 /** `struct event`: offsets and size. */
-export const EVENT = { type: 0, reason: 4, ns: 8, key: 16, detail: 52, size: 56 } as const;
+export const EVENT = {
+  type: 0,
+  reason: 4,
+  ns: 8,
+  key: 16,
+  detail: 52,
+  from: 56,
+  to: 60,
+  size: 64,
+} as const;
 
 /** The event types of `enum event_type`, by number. */
 export const eventTypes: readonly (string | undefined)[] = [
@@ -95,6 +109,8 @@ export const eventTypes: readonly (string | undefined)[] = [
   "flow.open",
   "flow.close",
   "flow.unprotected",
+  "gap",
+  "lag",
 ];
 
 /** The reasons of `enum reason`, by number, for a person. */
@@ -121,6 +137,9 @@ export const shadowCounters: readonly string[] = [
   "flows_opened",
   "flows_closed",
   "flows_unprotected",
+  "gaps",
+  "gap_bytes",
+  "lags",
   "unknown_flow",
   "implausible",
   "truncated",
@@ -181,7 +200,9 @@ export function readFlowKey(view: DataView, at: number): FlowEnds {
 }
 
 /** A flow as the map holds it; sequence numbers are 32 bits, windows as on the wire. */
-export type Flow = Record<keyof Omit<typeof FLOW, "local_mac" | "remote_mac" | "size">, number>;
+export type Flow = Record<Exclude<keyof typeof FLOW, typeof notNumbers[number]>, number>;
+
+const notNumbers = ["local_mac", "remote_mac", "holes", "size"] as const;
 
 const bytewise = new Set<string>([
   "client_wscale",
@@ -196,7 +217,7 @@ const bytewise = new Set<string>([
 ]);
 const halves = new Set<string>(["client_window", "replica_window", "mss"]);
 const fields = Object.entries(FLOW).filter(([name]) =>
-  !["local_mac", "remote_mac", "size"].includes(name)
+  !(notNumbers as readonly string[]).includes(name)
 );
 
 /** Reads a `struct flow`. */
@@ -220,10 +241,16 @@ export interface FlowEvent extends FlowEnds {
   type: string;
   /** Index into {@linkcode reasons}. */
   reason: number;
+  /** The flow's `struct flow_key`. */
+  key: Uint8Array<ArrayBuffer>;
   /** CLOCK_MONOTONIC in nanoseconds. */
   ns: number;
-  /** An errno, where the reason has one. */
+  /** An errno where the reason has one. */
   detail: number;
+  /** Of a gap or lag: the sequence number of its first byte. */
+  from: number;
+  /** Of a gap or lag: the sequence number behind its last byte. */
+  to: number;
 }
 
 /** Reads a `struct event`; undefined where its type is not known. */
@@ -234,8 +261,11 @@ export function readFlowEvent(view: DataView): FlowEvent | undefined {
   return {
     type,
     reason: view.getUint32(EVENT.reason, true),
+    key: new Uint8Array(view.buffer, view.byteOffset + EVENT.key, FLOW_KEY.size).slice(),
     ns: Number(view.getBigUint64(EVENT.ns, true)),
     detail: view.getUint32(EVENT.detail, true),
+    from: view.getUint32(EVENT.from, true),
+    to: view.getUint32(EVENT.to, true),
     ...readFlowKey(view, EVENT.key),
   };
 }

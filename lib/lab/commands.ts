@@ -5,6 +5,7 @@
  * @module
  */
 
+import { type Family, formatEndpoint } from "../address.ts";
 import { type Event, parseEvent } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { MAX_LINE, readLines } from "../ndjson.ts";
@@ -12,10 +13,12 @@ import { orInterrupted } from "./interrupt.ts";
 import type { Lab } from "./lab.ts";
 import { HostProcess, quote } from "./processes.ts";
 import type { Recorder } from "./recorder.ts";
-import { BRIDGE, hostAddress, type Role, SERVICE_ADDRESS } from "./topology.ts";
+import { BRIDGE, hostAddress, type Role, SERVICE_ADDRESSES } from "./topology.ts";
 
 /** How the commands are to be started. */
 export interface CommandOptions {
+  /** The IP version of the service and of the heartbeat. */
+  family: Family;
   /** The service's port. */
   port: number;
   /** The heartbeat's interval in milliseconds. */
@@ -51,11 +54,11 @@ export function planCommands(
   options: CommandOptions,
   runDir?: (role: KeeperRole) => string,
 ): Plan[] {
-  const { port, interval, multiplier } = options;
-  const service = ["--service", `${SERVICE_ADDRESS}:${port}`];
+  const { family, port, interval, multiplier } = options;
+  const service = ["--service", formatEndpoint(SERVICE_ADDRESSES[family], port)];
   const timers = ["--interval", String(interval), "--multiplier", String(multiplier)];
   const at = (role: KeeperRole) => runDir === undefined ? [] : ["--run-dir", runDir(role)];
-  const [primary, backup] = [hostAddress("primary"), hostAddress("backup")];
+  const [primary, backup] = [hostAddress("primary", family), hostAddress("backup", family)];
   const command = (role: Role, ...argv: string[]): Part => ({ role, argv: ["t2cp", ...argv] });
   return [
     {

@@ -10,6 +10,7 @@ import {
   createNetwork,
   existingNamespaces,
   inRole,
+  namespaceInode,
   namespaceInodes,
   namespaceMountExists,
   removeNamespaceMount,
@@ -116,6 +117,11 @@ export class Lab {
   /** The command line that runs `argv` on host `role`. */
   inRole(role: Role, argv: readonly string[]): string[] {
     return inRole(this.name, role, argv);
+  }
+
+  /** The inode number of the network namespace of host `role`. */
+  network(role: Role): number | undefined {
+    return namespaceInode(this.name, role);
   }
 
   /** Notes a started process, so that the lab's end ends it too. */

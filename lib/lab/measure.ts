@@ -75,6 +75,12 @@ export class Progress {
     return index < this.#length ? this.#times[index]! : undefined;
   }
 
+  /** How long after `time` the next moment came, in microseconds: one number, or none. */
+  waits(time: number): number[] {
+    const next = this.firstSince(time);
+    return next === undefined ? [] : [next - time];
+  }
+
   /** The bytes that had moved before `time`. */
   bytesBefore(time: number): number {
     const index = this.indexAt(time);

@@ -4,8 +4,19 @@
  * @module
  */
 
-import { BRIDGE, LINKS, type Role, ROLES, ROUTES, SERVICE_PLACES, SETTINGS } from "./topology.ts";
-import { run } from "./system.ts";
+import { type Family, familyOf } from "../address.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+import { run, until } from "./system.ts";
+import {
+  BRIDGE,
+  COMMON_SETTINGS,
+  LINKS,
+  type Role,
+  ROLES,
+  ROUTES,
+  SERVICE_PLACES,
+  SETTINGS,
+} from "./topology.ts";
 
 const DIRECTORY = "/run/netns";
 
@@ -27,6 +38,11 @@ export function existingNamespaces(lab: string): string[] {
   return ROLES.map((role) => namespaceName(lab, role)).filter((name) => inode(name) !== undefined);
 }
 
+/** The inode number of the network namespace of `role` in lab `lab`; undefined for none. */
+export function namespaceInode(lab: string, role: Role): number | undefined {
+  return inode(namespaceName(lab, role));
+}
+
 /** The inode numbers of the network namespaces of lab `lab`, by which processes are found. */
 export function namespaceInodes(lab: string): Set<number> {
   return new Set(existingNamespaces(lab).map((name) => inode(name)!));
@@ -40,8 +56,19 @@ function inode(name: string): number | undefined {
   }
 }
 
+/** The IP versions that a lab can have here: IPv6 only where the kernel has it. */
+export function families(): Family[] {
+  try {
+    Deno.statSync("/proc/net/if_inet6");
+    return [4, 6];
+  } catch {
+    return [4];
+  }
+}
+
 /**
- * Creates the namespaces with their links, addresses, routes and kernel settings.
+ * Creates the namespaces with their links, addresses, routes and kernel settings, and waits until
+ * every address can be used.
  *
  * @throws {Failure} where a step is refused; what was made so far stays
  */
@@ -56,6 +83,21 @@ export async function createNetwork(lab: string): Promise<void> {
   // The switch is there before anything is plugged into it.
   await configure("gateway");
   for (const role of ROLES) if (role !== "gateway") await configure(role);
+  for (const role of ROLES) await waitForAddresses(lab, role);
+}
+
+/** Waits until no address of `role` is tentative any more, nor a link still coming up. */
+async function waitForAddresses(lab: string, role: Role): Promise<void> {
+  if (!families().includes(6)) return;
+  const show = (...what: string[]) => run(inRole(lab, role, ["ip", "-oneline", "-6", ...what]));
+  const ends = [BRIDGE, ...LINKS.flat()].filter((end) => end.role === role && !end.bridge);
+  const ready = async () => {
+    if (await show("address", "show", "tentative") !== "") return false;
+    const links = await show("address", "show", "scope", "link");
+    return ends.every(({ name }) => links.includes(` ${name} `));
+  };
+  if (await until(ready, 5000)) return;
+  throw new Failure(ExitStatus.OS, `The IPv6 addresses of host "${role}" do not come up`);
 }
 
 /** Creates every veth pair with one end in each namespace. */
@@ -69,6 +111,9 @@ function linkBatch(lab: string): string[] {
 
 /** Everything inside the namespace of `role`. */
 function hostBatch(role: Role): string[] {
+  const usable = families();
+  const own = (addresses: readonly string[]) =>
+    addresses.filter((address) => usable.includes(familyOf(address.split("/")[0]!)!));
   const lines = ["link set lo up"];
   const ends = LINKS.flat().filter((end) => end.role === role);
   if (role === BRIDGE.role) {
@@ -79,28 +124,32 @@ function hostBatch(role: Role): string[] {
     ends.push(BRIDGE);
   }
   for (const end of ends) {
-    if (end.bridge !== undefined) lines.push(`link set ${end.name} master ${end.bridge}`);
-    for (const address of end.addresses) lines.push(`address add ${address} dev ${end.name}`);
+    if (end.bridge !== undefined) {
+      // A port has no addresses, not even the one that IPv6 makes by itself.
+      lines.push(`link set ${end.name} master ${end.bridge} addrgenmode none`);
+    }
+    for (const address of own(end.addresses)) lines.push(`address add ${address} dev ${end.name}`);
     lines.push(`link set ${end.name} up`);
   }
   for (const place of SERVICE_PLACES.filter((place) => place.role === role)) {
-    lines.push(`address add ${place.address} dev ${place.name}`);
+    for (const address of own(place.addresses)) {
+      lines.push(`address add ${address} dev ${place.name}`);
+    }
   }
-  for (const { route } of ROUTES.filter((entry) => entry.role === role)) {
-    lines.push(`route add ${route}`);
+  for (const { via, metrics } of ROUTES.filter((entry) => entry.role === role)) {
+    for (const family of usable) lines.push(`route add default via ${via[family]} ${metrics}`);
   }
   return lines;
 }
 
 async function applySettings(lab: string, role: Role): Promise<void> {
-  const script = Object.entries(SETTINGS[role])
+  const script = Object.entries({ ...COMMON_SETTINGS, ...SETTINGS[role] })
     .map(([name, value]) => {
       const file = `/proc/sys/${name}`;
-      // A kernel built without MPTCP has no such setting and needs none.
-      const guard = name.startsWith("net/mptcp/") ? `[ ! -e ${file} ] || ` : "";
+      // A kernel without MPTCP or IPv6 has no such setting and needs none.
+      const guard = /^net\/(mptcp|ipv6)\//.test(name) ? `[ ! -e ${file} ] || ` : "";
       return `${guard}echo "${value}" > ${file}`;
     });
-  if (script.length === 0) return;
   await run(inRole(lab, role, ["sh", "-e", "-c", script.join("\n")]));
 }
 

@@ -25,7 +25,7 @@ export function commandPath(): string {
 /** A command line as one would type it at a shell. */
 export function quote(argv: readonly string[]): string {
   return argv.map((word) =>
-    /^[\w@%+=:,./[\]-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+    /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
   ).join(" ");
 }
 
@@ -53,10 +53,17 @@ export class HostProcess {
   readonly status: Promise<Deno.CommandStatus>;
   readonly #child: Deno.ChildProcess;
   readonly #log: string;
+  readonly #network: number | undefined;
   #ended = false;
 
-  private constructor(what: string, child: Deno.ChildProcess, log: string) {
+  private constructor(
+    what: string,
+    child: Deno.ChildProcess,
+    log: string,
+    network: number | undefined,
+  ) {
     this.what = what;
+    this.#network = network;
     this.#child = child;
     this.#log = log;
     this.id = identify(child.pid);
@@ -70,6 +77,7 @@ export class HostProcess {
   static start(lab: Lab, spec: ProcessSpec): HostProcess {
     lab.requireStanding();
     const log = lab.logFile(spec.what);
+    const network = spec.role === undefined ? networkOf(Deno.pid) : lab.network(spec.role);
     const argv = spec.role === undefined ? spec.argv : lab.inRole(spec.role, spec.argv);
     const redirect = spec.stdout ? 'exec 2>>"$0"' : 'exec >>"$0" 2>&1';
     const child = spawn(["sh", "-c", `${redirect}; exec "$@"`, log, ...argv], {
@@ -80,7 +88,7 @@ export class HostProcess {
       // Of its own group, so that a Ctrl-C at the terminal reaches the lab alone.
       detached: true,
     });
-    const process = new HostProcess(spec.what, child, log);
+    const process = new HostProcess(spec.what, child, log, network);
     if (process.id !== undefined) {
       lab.addProcess({
         ...process.id,
@@ -99,6 +107,11 @@ export class HostProcess {
   /** Its standard input; only where the lab writes it. */
   get stdin(): WritableStream<Uint8Array<ArrayBuffer>> {
     return this.#child.stdin;
+  }
+
+  /** Whether it has entered its host; before that it sees the machine's own network. */
+  get inPlace(): boolean {
+    return this.id !== undefined && networkOf(this.id.pid) === this.#network;
   }
 
   /** Whether it has ended. */
@@ -141,13 +154,22 @@ export class HostProcess {
  */
 export async function waitForListener(process: HostProcess, port: number): Promise<void> {
   const listens = await until(() => {
-    return process.ended || process.id !== undefined && hasListener(process.id.pid, port);
+    return process.ended || process.inPlace && hasListener(process.id!.pid, port);
   }, 10_000);
   if (process.ended) throw await process.unexpectedEnd();
   if (listens) return;
   throw new Failure(ExitStatus.UNAVAILABLE, `Server "${process.what}" does not listen`, {
     mend: `its last words were "${await process.lastWords()}"`,
   });
+}
+
+/** The inode number of the network namespace of process `pid`; undefined where it is gone. */
+function networkOf(pid: number): number | undefined {
+  try {
+    return Deno.statSync(`/proc/${pid}/ns/net`).ino ?? undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether something in the network namespace of process `pid` listens on TCP port `port`. */

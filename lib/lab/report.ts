@@ -5,6 +5,7 @@
  */
 
 import { styleText } from "node:util";
+import { CONNECTION_RATE, isConversation, messageRate } from "./pace.ts";
 import type { Moment } from "./picture.ts";
 import { formatBytes, formatMillis } from "./quantity.ts";
 import type { Result } from "./result.ts";
@@ -31,24 +32,25 @@ export function moments(trace: Trace): Moment[] {
     .sort((a, b) => a.time - b.time);
 }
 
-const VERBS = { download: "received", upload: "sent", echo: "received" } as const;
-
 /** What the client does with the bytes that are counted. */
 export function verbOf({ workload }: Pick<Scenario, "workload">): string {
-  return VERBS[workload];
+  return workload === "upload" ? "sent" : "received";
 }
 
 /** What is run, in one line. */
 export function describeScenario(scenario: Scenario): string {
-  const { workload, size, rate, failure, plain } = scenario;
-  const pace = workload === "echo"
-    ? "200 messages a second"
-    : rate > 0
-    ? `${formatBytes(rate)}/s`
-    : "full speed";
-  const what = `${workload} of ${formatBytes(size)} at ${pace}`;
+  const { family, workload, size, failure, plain } = scenario;
+  const amount = `${workload} of ${formatBytes(size)}`;
+  const what = `${amount} ${describePace(scenario)}${family === 6 ? " over IPv6" : ""}`;
   if (plain) return `${what}, without t2cp`;
   return failure === "host" ? `${what}; the primary is cut off` : `${what}; nothing fails`;
+}
+
+function describePace({ workload, flows, rate }: Scenario): string {
+  if (workload === "connections") return `by ${flows} of them, ${CONNECTION_RATE} a second`;
+  if (!isConversation(workload)) return `at ${rate > 0 ? `${formatBytes(rate)}/s` : "full speed"}`;
+  const pace = `${messageRate(flows)} messages a second`;
+  return flows === 1 ? `at ${pace}` : `in ${flows} flows, ${pace} on each`;
 }
 
 /** The timeline and the measurements of one run, as lines. */
@@ -88,8 +90,14 @@ function reportMeasures(measures: Measures, paint: Paint): string[] {
       ["failure to detection", formatMillis(measures.detect_ms)],
       ["takeover to first new byte", formatMillis(measures.takeover_ms)],
     );
+    const spread = measures.takeover_flows_ms;
+    if (spread !== undefined) {
+      rows.push([`  first of ${spread.flows} flows`, formatMillis(spread.first)]);
+      rows.push(["  median", formatMillis(spread.p50)]);
+      rows.push(["  last", formatMillis(spread.last)]);
+    }
   }
-  if (measures.workload !== "echo") {
+  if (["download", "upload"].includes(measures.workload)) {
     const speed = (value: number | null) => value === null ? "–" : `${formatBytes(value)}/s`;
     rows.push(["throughput", speed(measures.throughput)]);
     if (measures.failure !== "none") {

@@ -25,7 +25,7 @@ export interface Result extends Measures {
  */
 export function sumUp(
   runs: readonly Measures[],
-  scenario: Pick<Measures, "workload" | "failure">,
+  scenario: Pick<Measures, "workload" | "failure" | "family" | "flows">,
   expected: number,
 ): Result {
   type Duration = "stall_ms" | "detect_ms" | "takeover_ms" | "took_ms";
@@ -41,6 +41,8 @@ export function sumUp(
     ok: runs.length === expected && runs.every((run) => run.ok),
     workload: scenario.workload,
     failure: scenario.failure,
+    family: scenario.family,
+    flows: scenario.flows,
     runs: runs.length,
     sha256_equal: runs.length > 0 && runs.every((run) => run.sha256_equal),
     stall_ms: millis("stall_ms"),

@@ -12,16 +12,21 @@ import { type CommandOptions, Commands } from "./commands.ts";
 import { LinkCut } from "./fault.ts";
 import { Interrupted, orInterrupted } from "./interrupt.ts";
 import { Lab } from "./lab.ts";
-import { type Progress, toMillis } from "./measure.ts";
+import { spread } from "./flows.ts";
+import { maximum, type Progress, toMillis } from "./measure.ts";
 import type { Recorder } from "./recorder.ts";
 import type { ServerRole } from "./servers.ts";
 import { shapeClientLink, shapeServerLink } from "./shaping.ts";
 import { run, until } from "./system.ts";
+import { dueSeconds } from "./pace.ts";
 import { SERVICE_PLACES } from "./topology.ts";
-import type { Measures, RunOutcome, Scenario, Trace } from "./scenario.ts";
+import type { Measures, RunOutcome, Scenario, TakeoverSpread, Trace } from "./scenario.ts";
 import type { Workload } from "./workload.ts";
 import { Download } from "./workload_download.ts";
-import { Echo, MESSAGE_RATE, MESSAGE_SIZE } from "./workload_echo.ts";
+import { Chat } from "./workload_chat.ts";
+import { Connections } from "./workload_connections.ts";
+import { Echo } from "./workload_echo.ts";
+import { EchoFlows } from "./workload_echo_flows.ts";
 import { Upload } from "./workload_upload.ts";
 
 /** What a run happens in and reports to. */
@@ -88,7 +93,7 @@ async function runInLab(
     say("starting mirror, shadow, detect and takeover");
     commands = await Commands.start(lab, options, recorder, signal);
   }
-  say(`running the ${scenario.workload}`);
+  say(`running the client of workload "${scenario.workload}"`);
   const trace: Trace = { progress: workload.progress };
   const problems: string[] = [];
   const client = workload.runClient().then((problem) =>
@@ -117,22 +122,26 @@ async function runInLab(
 }
 
 function makeWorkload(lab: Lab, scenario: Scenario): Workload {
-  const options = { lab, scratch: lab.makeScratch(), size: scenario.size };
+  const { family, flows, size } = scenario;
+  const options = { lab, scratch: lab.makeScratch(), family, flows, size };
   switch (scenario.workload) {
     case "download":
       return new Download(options);
     case "upload":
       return new Upload(options);
     case "echo":
-      return new Echo(options);
+      return flows === 1 ? new Echo(options) : new EchoFlows(options);
+    case "chat":
+      return new Chat(options);
+    case "connections":
+      return new Connections(options);
   }
 }
 
 /** Without t2cp nothing keeps the backup from answering for the service's address. */
 async function removeReplicaAddress(lab: Lab): Promise<void> {
-  for (const { role, name, address } of SERVICE_PLACES.filter(({ role }) => role === "backup")) {
-    await run(lab.inRole(role, ["ip", "address", "delete", address, "dev", name]));
-  }
+  const place = SERVICE_PLACES.find(({ role }) => role === "backup")!;
+  await run(lab.inRole("backup", ["ip", "address", "flush", "scope", "global", "dev", place.name]));
 }
 
 /** Waits for the client's end and makes the failure on the way; bounded. */
@@ -176,15 +185,13 @@ function isDue({ after, size }: Scenario, progress: Progress): boolean {
 }
 
 /** Seconds that a client may take: twice its due, and time for the failure. */
-function timeLimit({ workload, size, rate }: Scenario): number {
-  const due = workload === "echo"
-    ? size / MESSAGE_SIZE / MESSAGE_RATE
-    : size / (rate > 0 ? rate : 20e6);
-  return Math.ceil(due * 2 + 20);
+function timeLimit(scenario: Scenario): number {
+  return Math.ceil(dueSeconds(scenario) * 2 + 20);
 }
 
 function tooLate({ workload }: Scenario, seconds: number): Failure {
-  return new Failure(ExitStatus.UNAVAILABLE, `The ${workload} is not done after ${seconds} s`);
+  const message = `The client of workload "${workload}" is not done after ${seconds} s`;
+  return new Failure(ExitStatus.UNAVAILABLE, message);
 }
 
 /** Takes the moments from the events, and says what in them is not as it should be. */
@@ -218,6 +225,11 @@ function micros(time: string): number {
   return Number(Temporal.Instant.from(time).epochNanoseconds / 1000n);
 }
 
+function takeoverSpread(waits: readonly number[]): TakeoverSpread {
+  const { p50, p99, max } = spread(waits);
+  return { flows: waits.length, first: toMillis(Math.min(...waits)), p50, p99, last: max };
+}
+
 function measure(
   scenario: Scenario,
   workload: Workload,
@@ -227,6 +239,7 @@ function measure(
   commands: Commands | undefined,
 ): Measures {
   const { progress, cut, failed, trigger, firstByte } = trace;
+  const waits = trigger === undefined ? [] : workload.waits(trigger);
   const until = trigger ?? failed ?? cut;
   const silence = cut === undefined
     ? progress.longestSilence()
@@ -239,10 +252,13 @@ function measure(
     ok: problems.length === 0,
     workload: scenario.workload,
     failure: scenario.failure,
+    family: scenario.family,
+    flows: scenario.flows,
     sha256_equal: equal,
     stall_ms: toMillis(silence?.length),
     detect_ms: span(cut, failed),
-    takeover_ms: span(trigger, firstByte),
+    takeover_ms: toMillis(maximum(waits) ?? undefined),
+    ...(waits.length > 1 ? { takeover_flows_ms: takeoverSpread(waits) } : {}),
     took_ms: typeof active?.took_ms === "number" ? active.took_ms : null,
     bytes: progress.bytes,
     throughput: whole(progress.throughput()),

@@ -4,11 +4,12 @@
  * @module
  */
 
+import type { Family } from "../address.ts";
 import type { Progress } from "./measure.ts";
 import type { Point } from "./quantity.ts";
 
 /** The workloads by name. */
-export const WORKLOADS = ["download", "upload", "echo"] as const;
+export const WORKLOADS = ["download", "upload", "echo", "chat", "connections"] as const;
 
 /** The name of a workload. */
 export type WorkloadName = typeof WORKLOADS[number];
@@ -25,7 +26,11 @@ export interface Scenario {
   workload: WorkloadName;
   /** What fails. */
   failure: FailureName;
-  /** Bytes to transfer. */
+  /** The IP version. */
+  family: Family;
+  /** How many flows the client has. */
+  flows: number;
+  /** Bytes to transfer, of all flows together. */
   size: number;
   /** Bytes a second of payload between gateway and client; 0 for no limit. */
   rate: number;
@@ -49,14 +54,20 @@ export interface Measures {
   workload: WorkloadName;
   /** What failed. */
   failure: FailureName;
+  /** The IP version. */
+  family: Family;
+  /** How many flows the client had. */
+  flows: number;
   /** Whether exactly what was sent arrived. */
   sha256_equal: boolean;
   /** The client's longest silence, around the failure where there was one. */
   stall_ms: number | null;
   /** From the failure to the `failed` event. */
   detect_ms: number | null;
-  /** From the takeover's trigger to the first new byte at the client. */
+  /** From the takeover's trigger to the first new byte at the client, of the slowest flow. */
   takeover_ms: number | null;
+  /** The same of all flows, where there are several at once. */
+  takeover_flows_ms?: TakeoverSpread;
   /** What the takeover took by its own account. */
   took_ms: number | null;
   /** Bytes that the client moved. */
@@ -71,6 +82,20 @@ export interface Measures {
   problem?: string;
   /** Further fields of the workload. */
   [field: string]: unknown;
+}
+
+/** When the flows had their first new byte, in milliseconds since the takeover's trigger. */
+export interface TakeoverSpread {
+  /** How many flows had one. */
+  flows: number;
+  /** The first. */
+  first: number | null;
+  /** The median. */
+  p50: number | null;
+  /** The 99th percentile. */
+  p99: number | null;
+  /** The last. */
+  last: number | null;
 }
 
 /** The client's progress, and the moments of a run in microseconds since the epoch. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Family } from "../address.ts";
 import type { Lab } from "./lab.ts";
 import type { Progress } from "./measure.ts";
 import type { ServerRole } from "./servers.ts";
@@ -14,11 +15,15 @@ export interface WorkloadOptions {
   lab: Lab;
   /** A directory for large files. */
   scratch: string;
-  /** Bytes to transfer. */
+  /** The IP version. */
+  family: Family;
+  /** How many flows there are. */
+  flows: number;
+  /** Bytes to transfer, of all flows together. */
   size: number;
 }
 
-/** One transfer by real programs. */
+/** One transfer, or conversation, between a client and a server. */
 export interface Workload {
   /** The port of the service. */
   readonly port: number;
@@ -38,6 +43,11 @@ export interface Workload {
   stopClient(): Promise<void>;
   /** Whether what arrived is what was sent; `survivor` is the server that saw the end. */
   verify(survivor: ServerRole): Promise<boolean>;
+  /**
+   * How long flows waited for their first new byte since the takeover's `trigger`, in microseconds;
+   * empty where there was none. The longest of them is how long the takeover took.
+   */
+  waits(trigger: number): number[];
   /** Further fields of the result. */
   details(): Record<string, unknown>;
 }

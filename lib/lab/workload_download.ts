@@ -5,22 +5,22 @@
  */
 
 import { createHash } from "node:crypto";
+import { formatEndpoint } from "../address.ts";
 import { nowMicros } from "../clock.ts";
 import { type Content, makeContent } from "./content.ts";
 import { Progress } from "./measure.ts";
 import { HostProcess, quote } from "./processes.ts";
 import { documentDirectory, type ServerRole, startWebServer, WEB_PORT } from "./servers.ts";
-import { SERVICE_ADDRESS } from "./topology.ts";
+import { SERVICE_ADDRESSES } from "./topology.ts";
 import type { Workload, WorkloadOptions } from "./workload.ts";
-
-const CLIENT = ["curl", "--silent", "--show-error", "--fail", `http://${SERVICE_ADDRESS}/content`];
 
 /** See the module. */
 export class Download implements Workload {
   readonly port: number = WEB_PORT;
   readonly progress: Progress = new Progress();
-  readonly commandLine: string = quote(CLIENT);
+  readonly commandLine: string;
   readonly #options: WorkloadOptions;
+  readonly #argv: string[];
   #content: Content | undefined;
   #sha256: string | undefined;
   #client: HostProcess | undefined;
@@ -28,6 +28,9 @@ export class Download implements Workload {
   /** Prepares nothing yet. */
   constructor(options: WorkloadOptions) {
     this.#options = options;
+    const url = `http://${formatEndpoint(SERVICE_ADDRESSES[options.family], WEB_PORT)}/content`;
+    this.#argv = ["curl", "--silent", "--show-error", "--fail", url];
+    this.commandLine = quote(this.#argv);
   }
 
   async startServers(roles: readonly ServerRole[]): Promise<void> {
@@ -42,7 +45,7 @@ export class Download implements Workload {
     this.#client = HostProcess.start(this.#options.lab, {
       what: "curl",
       role: "client",
-      argv: CLIENT,
+      argv: this.#argv,
       stdout: true,
     });
     const hash = createHash("sha256");
@@ -65,6 +68,10 @@ export class Download implements Workload {
       this.#content !== undefined && this.progress.bytes === this.#content.size &&
         this.#sha256 === this.#content.sha256,
     );
+  }
+
+  waits(trigger: number): number[] {
+    return this.progress.waits(trigger);
   }
 
   details(): Record<string, unknown> {

@@ -5,55 +5,50 @@
  * @module
  */
 
+import { formatEndpoint } from "../address.ts";
 import { nowMicros } from "../clock.ts";
-import { maximum, Progress, quantile, toMillis } from "./measure.ts";
+import { spread } from "./flows.ts";
+import { Progress } from "./measure.ts";
+import { messageCount, messageRate } from "./pace.ts";
 import { HostProcess, quote } from "./processes.ts";
+import { message, MESSAGE_SIZE, MessageCheck } from "./program/message.ts";
 import { ECHO_PORT, type ServerRole, startEchoServer } from "./servers.ts";
-import { SERVICE_ADDRESS } from "./topology.ts";
+import { SERVICE_ADDRESSES } from "./topology.ts";
 import type { Workload, WorkloadOptions } from "./workload.ts";
-
-/** Bytes of one message. */
-export const MESSAGE_SIZE = 64;
-
-/** Messages a second. */
-export const MESSAGE_RATE = 200;
-
-const CLIENT = ["socat", "-t", "10", "-", `TCP4:${SERVICE_ADDRESS}:${ECHO_PORT},nodelay`];
-
-/** Message number `index`: its number and a filler that depends on it, one line. */
-export function message(index: number): Uint8Array<ArrayBuffer> {
-  const filler = String.fromCharCode(97 + index % 26).repeat(MESSAGE_SIZE);
-  return new TextEncoder().encode(`${index} ${filler}`.slice(0, MESSAGE_SIZE - 1) + "\n");
-}
 
 /** See the module. */
 export class Echo implements Workload {
   readonly port: number = ECHO_PORT;
   readonly progress: Progress = new Progress();
-  readonly commandLine: string = quote(CLIENT);
+  readonly commandLine: string;
   readonly #options: WorkloadOptions;
+  readonly #argv: string[];
   readonly #count: number;
   readonly #sent: number[] = [];
   readonly #latencies: number[] = [];
-  #equal = true;
+  readonly #check: MessageCheck = new MessageCheck(0);
   #stopped = false;
   #client: HostProcess | undefined;
 
-  /** Sends as many whole messages as `options.size` holds, at least one. */
+  /** Sends as many whole messages as `options.size` holds. */
   constructor(options: WorkloadOptions) {
     this.#options = options;
-    this.#count = Math.max(1, Math.floor(options.size / MESSAGE_SIZE));
+    this.#count = messageCount(options.size, 1);
+    const { family } = options;
+    const server = formatEndpoint(SERVICE_ADDRESSES[family], ECHO_PORT);
+    this.#argv = ["socat", "-t", "10", "-", `TCP${family}:${server},nodelay`];
+    this.commandLine = quote(this.#argv);
   }
 
   async startServers(roles: readonly ServerRole[]): Promise<void> {
-    for (const role of roles) await startEchoServer(this.#options.lab, role);
+    for (const role of roles) await startEchoServer(this.#options.lab, role, this.#options.family);
   }
 
   async runClient(): Promise<string | undefined> {
     this.#client = HostProcess.start(this.#options.lab, {
       what: "socat",
       role: "client",
-      argv: CLIENT,
+      argv: this.#argv,
       stdin: true,
       stdout: true,
     });
@@ -70,7 +65,7 @@ export class Echo implements Workload {
     const start = performance.now();
     try {
       for (let index = 0; index < this.#count && !this.#stopped; index++) {
-        const due = start + index * 1000 / MESSAGE_RATE;
+        const due = start + index * 1000 / messageRate(1);
         const wait = due - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
         this.#sent.push(nowMicros());
@@ -86,15 +81,9 @@ export class Echo implements Workload {
   async #receive(client: HostProcess): Promise<void> {
     for await (const chunk of client.stdout) {
       const time = nowMicros();
-      const before = this.progress.bytes;
       this.progress.add(time, chunk.length);
-      chunk.forEach((byte, index) => {
-        const position = before + index;
-        const expected = message(Math.floor(position / MESSAGE_SIZE))[position % MESSAGE_SIZE];
-        if (byte !== expected) this.#equal = false;
-      });
-      const complete = Math.floor(this.progress.bytes / MESSAGE_SIZE);
-      while (this.#latencies.length < Math.min(complete, this.#sent.length)) {
+      this.#check.take(chunk);
+      while (this.#latencies.length < Math.min(this.#check.complete, this.#sent.length)) {
         this.#latencies.push(time - this.#sent[this.#latencies.length]!);
       }
     }
@@ -107,19 +96,15 @@ export class Echo implements Workload {
 
   verify(_survivor: ServerRole): Promise<boolean> {
     return Promise.resolve(
-      this.#equal && this.progress.bytes === this.#count * MESSAGE_SIZE,
+      this.#check.equal && this.progress.bytes === this.#count * MESSAGE_SIZE,
     );
   }
 
+  waits(trigger: number): number[] {
+    return this.progress.waits(trigger);
+  }
+
   details(): Record<string, unknown> {
-    const of = (value: number | null) => toMillis(value ?? undefined);
-    return {
-      messages: this.#latencies.length,
-      latency_ms: {
-        p50: of(quantile(this.#latencies, 0.5)),
-        p99: of(quantile(this.#latencies, 0.99)),
-        max: of(maximum(this.#latencies)),
-      },
-    };
+    return { messages: this.#latencies.length, latency_ms: spread(this.#latencies) };
   }
 }

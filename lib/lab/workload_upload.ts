@@ -5,6 +5,7 @@
  */
 
 import { createHash, randomFillSync } from "node:crypto";
+import { formatEndpoint } from "../address.ts";
 import { nowMicros } from "../clock.ts";
 import { hashFile } from "./content.ts";
 import { Progress } from "./measure.ts";
@@ -16,21 +17,8 @@ import {
   storeDirectory,
   WEB_PORT,
 } from "./servers.ts";
-import { SERVICE_ADDRESS } from "./topology.ts";
+import { SERVICE_ADDRESSES } from "./topology.ts";
 import type { Workload, WorkloadOptions } from "./workload.ts";
-
-const CLIENT = [
-  "curl",
-  "--silent",
-  "--show-error",
-  "--fail",
-  "--upload-file",
-  "-",
-  // No pause for a "100 Continue" before the first byte.
-  "--header",
-  "Expect:",
-  `http://${SERVICE_ADDRESS}/store/content`,
-];
 
 /** Small, so that the time at which curl takes a block tells when the network took one. */
 const BLOCK = 16 * 1024;
@@ -39,14 +27,22 @@ const BLOCK = 16 * 1024;
 export class Upload implements Workload {
   readonly port: number = WEB_PORT;
   readonly progress: Progress = new Progress();
-  readonly commandLine: string = quote(CLIENT);
+  readonly commandLine: string;
   readonly #options: WorkloadOptions;
+  readonly #argv: string[];
   #sha256: string | undefined;
   #client: HostProcess | undefined;
 
   /** Prepares nothing yet. */
   constructor(options: WorkloadOptions) {
     this.#options = options;
+    const server = formatEndpoint(SERVICE_ADDRESSES[options.family], WEB_PORT);
+    this.#argv = [
+      ...["curl", "--silent", "--show-error", "--fail", "--upload-file", "-"],
+      // No pause for a "100 Continue" before the first byte.
+      ...["--header", "Expect:", `http://${server}/store/content`],
+    ];
+    this.commandLine = quote(this.#argv);
   }
 
   async startServers(roles: readonly ServerRole[]): Promise<void> {
@@ -59,7 +55,7 @@ export class Upload implements Workload {
     this.#client = HostProcess.start(this.#options.lab, {
       what: "curl",
       role: "client",
-      argv: CLIENT,
+      argv: this.#argv,
       stdin: true,
     });
     const feeding = this.#feed(this.#client);
@@ -95,6 +91,10 @@ export class Upload implements Workload {
   async verify(survivor: ServerRole): Promise<boolean> {
     const stored = `${storeDirectory(this.#options.scratch, survivor)}/content`;
     return this.#sha256 !== undefined && await hashFile(stored) === this.#sha256;
+  }
+
+  waits(trigger: number): number[] {
+    return this.progress.waits(trigger);
   }
 
   details(): Record<string, unknown> {

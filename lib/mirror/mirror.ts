@@ -99,7 +99,7 @@ export async function runMirror(
       adopted: instance.adopted,
     });
     let failed = 0;
-    await pumpEvents(instance.map("events"), emitter, stop, () => {
+    const each = (): void => {
       stats.tick();
       const now = read()["failed"]!;
       if (now > failed) {
@@ -110,7 +110,8 @@ export async function runMirror(
         });
         failed = now;
       }
-    });
+    };
+    await pumpEvents(instance.map("events"), emitter, stop, { each });
     stats.emit();
   } finally {
     instance.clear();

@@ -17,28 +17,39 @@ const WAIT = 250_000;
 /** Rest after records came, in milliseconds, so that a flood costs few wake-ups. */
 const REST = 2;
 
-/**
- * Emits the flow events of ring buffer `map` until `stop` is aborted, and calls `each` about every quarter of a second
- * and after each batch.
- */
+/** What {@linkcode pumpEvents} calls. */
+export interface PumpHooks {
+  /** Called about every quarter of a second, and after each batch. */
+  each: () => void;
+  /** Called with each event that was emitted. */
+  onEvent?: (event: FlowEvent) => void;
+  /** Whether the bytes of a gap are missing still; asked a moment after the gap was seen. */
+  stillMissing?: (gap: FlowEvent) => boolean;
+}
+
+/** Emits the flow events of ring buffer `map` until `stop` is aborted. */
 export async function pumpEvents(
   map: BpfMap,
   emitter: Emitter,
   stop: AbortSignal,
-  each: () => void,
+  hooks: PumpHooks,
 ): Promise<void> {
   using ring = new RingBuffer(map);
+  const gaps: FlowEvent[] = [];
   const poller = new Poller([ring.fd]);
   const wake = (): void => poller.wake();
   stop.addEventListener("abort", wake);
   try {
     while (!stop.aborted) {
       await poller.wait(WAIT);
-      const records = drain(ring, emitter);
-      each();
+      const records = drain(ring, emitter, gaps, hooks);
+      hooks.each();
       if (records > 0) await new Promise((resolve) => setTimeout(resolve, REST));
+      for (const gap of gaps.splice(0)) {
+        if (hooks.stillMissing?.(gap) ?? true) emitGap(gap, emitter);
+      }
     }
-    drain(ring, emitter);
+    drain(ring, emitter, gaps, hooks);
   } finally {
     stop.removeEventListener("abort", wake);
     await poller.close();
@@ -46,26 +57,50 @@ export async function pumpEvents(
 }
 
 /** Emits the records that wait, and returns their number. */
-function drain(ring: RingBuffer, emitter: Emitter): number {
-  const offset = nowMicros() - monotonicMicros();
+function drain(
+  ring: RingBuffer,
+  emitter: Emitter,
+  gaps: FlowEvent[],
+  hooks: PumpHooks,
+): number {
   return ring.drain((record) => {
     const event = readFlowEvent(record);
-    if (event !== undefined) emitFlowEvent(event, formatTime(offset + event.ns / 1000), emitter);
+    // Both directions may reach this host on two processors: what looks like a gap may be under way.
+    if (event === undefined) return;
+    if (event.type === "gap") return void gaps.push(event);
+    emitFlowEvent(event, emitter);
+    hooks.onEvent?.(event);
   });
 }
 
-function emitFlowEvent(event: FlowEvent, time: string, emitter: Emitter): void {
+/** The wall-clock time of an event. */
+function timeOf(event: FlowEvent): string {
+  return formatTime(nowMicros() - monotonicMicros() + event.ns / 1000);
+}
+
+function emitGap(event: FlowEvent, emitter: Emitter): void {
+  const { client, server, from, to } = event;
+  emitter.emit("gap", { time: timeOf(event), client, server, from, to });
+}
+
+function emitFlowEvent(event: FlowEvent, emitter: Emitter): void {
   const { client, server } = event;
-  const cause = reasons[event.reason] ?? `reason ${event.reason}`;
-  const reason = event.detail === 0 ? cause : `${cause}: ${errnoName(event.detail)}`;
+  const time = timeOf(event);
   switch (event.type) {
     case "flow.open":
       return emitter.emit("flow.open", { time, client, server });
     case "flow.close":
-      return emitter.emit("flow.close", { time, client, server, reason });
+      return emitter.emit("flow.close", { time, client, server, reason: reasonOf(event) });
+    case "lag":
+      return emitter.emit("lag", { time, client, server, bytes: (event.to - event.from) >>> 0 });
     case "flow.unprotected":
-      return emitter.emit("flow.unprotected", { time, client, server, reason });
+      return emitter.emit("flow.unprotected", { time, client, server, reason: reasonOf(event) });
   }
+}
+
+function reasonOf(event: FlowEvent): string {
+  const cause = reasons[event.reason] ?? `reason ${event.reason}`;
+  return event.detail === 0 ? cause : `${cause}: ${errnoName(event.detail)}`;
 }
 
 /** Emits `stats` events: every `seconds`, if given, and whenever {@linkcode StatsTimer.emit} is called. */

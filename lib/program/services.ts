@@ -12,7 +12,7 @@ const SLOTS = 64;
 /**
  * Refuses what the programs do not handle.
  *
- * @throws {Failure} with status USAGE for UDP and IPv6, and for more services than fit
+ * @throws {Failure} with status USAGE for UDP, and for more services than fit
  */
 export function requireHandled(services: readonly Service[]): void {
   for (const service of services) {
@@ -21,13 +21,6 @@ export function requireHandled(services: readonly Service[]): void {
       throw new Failure(ExitStatus.USAGE, `Service "${text}" is UDP, and only TCP is replicated`, {
         mend: `write "${text.slice(4)}" for the TCP service`,
       });
-    }
-    if (service.family === 6) {
-      throw new Failure(
-        ExitStatus.USAGE,
-        `Service "${text}" is IPv6, which this version does not replicate`,
-        { mend: "name its IPv4 address" },
-      );
     }
   }
   const slots = services.length + new Set(services.map((service) => service.address)).size;

@@ -4,16 +4,27 @@
  * @module
  */
 import { join } from "node:path";
+import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { familyOf, formatService, type Service, to16Bytes } from "../address.ts";
 import { serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { Mode, modeName, WANT_FLOW_EVENTS } from "../flow/layout.ts";
+import {
+  after,
+  FLOW,
+  type FlowEvent,
+  Mode,
+  modeName,
+  readFlow,
+  WANT_FLOW_EVENTS,
+} from "../flow/layout.ts";
 import { pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance } from "../program/instance.ts";
 import { makeRunDir, readRecord, takeLock, writeRecord } from "../program/run_dir.ts";
 import { Takeover } from "../takeover/takeover.ts";
 import { checkHost, explainLoad, type HostFacts, hostWarnings } from "./preflight.ts";
+import { StuckWatch } from "./stuck.ts";
+import { Sweeper } from "./sweep.ts";
 import { Control, readCounters, readFlows, shadowKind, writeServices } from "./programs.ts";
 
 /** Settings of {@linkcode runShadow}. */
@@ -75,10 +86,19 @@ export async function runShadow(
         `service back to a primary, then: t2cp shadow --clear`,
     });
   }
-  await pumpEvents(instance.map("events"), emitter, stop, () => {
+  const sweeper = new Sweeper(instance, control, services);
+  const sweepFailed = (error: unknown): void =>
+    emitter.emit("warning", { message: `Old sockets could not be swept away: ${error}` });
+  const each = (): void => {
     stats.tick();
+    sweeper.tick(sweepFailed);
     warn.look(readCounters(instance.map("counters")));
-  });
+  };
+  const stillMissing = (gap: FlowEvent): boolean => isMissing(instance.map("flows"), gap);
+  const stuck = new StuckWatch(emitter);
+  const onEvent = (event: FlowEvent): void => stuck.look(event);
+  await pumpEvents(instance.map("events"), emitter, stop, { each, onEvent, stillMissing });
+  await sweeper.idle();
   stats.emit();
 }
 
@@ -136,9 +156,17 @@ function serveShadow(
     },
     *activate() {
       using takeover = Takeover.prepare(runDir);
-      yield { active: takeover.activate() };
+      yield takeover.activate();
     },
   });
+}
+
+/** Whether the replica of the gap's flow has not received its bytes by another way. */
+function isMissing(flows: BpfMap, gap: FlowEvent): boolean {
+  const value = new Uint8Array(FLOW.size);
+  if (!flows.lookup(gap.key, value)) return false;
+  const flow = readFlow(new DataView(value.buffer), 0);
+  return after(gap.to, flow.client_next) && after(gap.to, flow.replica_ack);
 }
 
 /** Turns rising counters into warnings, one of a kind in a while. */

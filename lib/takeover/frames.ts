@@ -7,9 +7,11 @@ import { FLOW, FLOW_KEY, Option } from "../flow/layout.ts";
 
 const ETHERNET = 14;
 const IPV4 = 20;
+const IPV6 = 40;
 const TCP = 20;
 const TIMESTAMPS = 12;
-const ACK = 0x10;
+const PROTOCOL_TCP = 6;
+const ICMPV6 = 58;
 
 /** Length of an ARP announcement, in bytes. */
 export const ARP_FRAME = 42;
@@ -47,6 +49,42 @@ export function nobodysFrame(): Uint8Array<ArrayBuffer> {
   return frame;
 }
 
+/** Length of an unsolicited neighbour advertisement, in bytes. */
+export const ADVERTISEMENT_FRAME = 86;
+
+/**
+ * Builds an unsolicited neighbour advertisement (RFC 4861 section 7.2.6) to all nodes that `address`, 16 bytes, is at
+ * `mac`, six bytes; it overrides what they knew.
+ */
+export function neighbourAdvertisement(
+  address: Uint8Array,
+  mac: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const frame = new Uint8Array(ADVERTISEMENT_FRAME);
+  const view = new DataView(frame.buffer);
+  const icmp = ETHERNET + IPV6;
+  const length = ADVERTISEMENT_FRAME - icmp;
+  frame.set([0x33, 0x33, 0, 0, 0, 1]);
+  frame.set(mac, 6);
+  view.setUint16(12, 0x86dd);
+  view.setUint8(14, 0x60);
+  view.setUint16(18, length);
+  view.setUint8(20, ICMPV6);
+  view.setUint8(21, 255); // RFC 4861 section 7.1.2 discards any other
+  frame.set(address, 22);
+  frame.set([0xff, 0x02], 38);
+  view.setUint8(53, 1);
+  view.setUint8(icmp, 136);
+  view.setUint32(icmp + 4, 0x20000000); // override
+  frame.set(address, icmp + 8);
+  view.setUint8(icmp + 24, 2); // target link-layer address
+  view.setUint8(icmp + 25, 1);
+  frame.set(mac, icmp + 26);
+  const pseudo = sum(view, 22, icmp, ICMPV6 + length);
+  view.setUint16(icmp + 2, checksum(sum(view, icmp, ADVERTISEMENT_FRAME, pseudo)));
+  return frame;
+}
+
 /** Adds up 16-bit words for the Internet checksum (RFC 1071). */
 function sum(view: DataView, from: number, to: number, start: number): number {
   let total = start;
@@ -59,26 +97,30 @@ function checksum(total: number): number {
   return ~total & 0xffff;
 }
 
-/** What an injected segment says; sequence numbers are 32 bits, the window is unscaled as on the wire. */
+/** What a segment says; sequence numbers are 32 bits. */
 export interface Segment {
+  /** Whether it goes from the service to the client, rather than to the service. */
+  toClient: boolean;
   /** SEG.SEQ. */
   seq: number;
   /** SEG.ACK. */
   ack: number;
   /** SEG.WND, unscaled. */
   window: number;
+  /** Its control bits, RFC 9293 section 3.1. */
+  flags: number;
 }
 
-/**
- * Builds the frames that make a flow go on: pure acknowledgements of the client, in one buffer that is used again for
- * every flow.
- */
-export class WakeFrames {
-  readonly #buffer = new Uint8Array(ETHERNET + IPV4 + TCP + TIMESTAMPS);
+/** Control bits of {@linkcode Segment.flags}. */
+export const Flag = { RST: 0x04, ACK: 0x10 } as const;
+
+/** Builds segments of flows without payload, in one buffer that is used again for every one. */
+export class SegmentFrames {
+  readonly #buffer = new Uint8Array(ETHERNET + IPV6 + TCP + TIMESTAMPS);
   readonly #view = new DataView(this.#buffer.buffer);
 
   /**
-   * A client segment without payload, of the flow whose `struct flow_key` stands in `keys` at `keyAt` and whose
+   * A segment of the flow whose `struct flow_key` stands in `keys` at `keyAt` and whose
    * `struct flow` stands in `flows` at `flowAt`. Valid until the next call.
    */
   build(
@@ -89,28 +131,25 @@ export class WakeFrames {
     segment: Segment,
   ): Uint8Array<ArrayBuffer> {
     const view = this.#view;
-    const timestamps = (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
-    const tcpLength = timestamps ? TCP + TIMESTAMPS : TCP;
-    const ip = ETHERNET;
-    const tcp = ETHERNET + IPV4;
-    copy(flows, flowAt + FLOW.local_mac, view, 0, 6);
-    copy(flows, flowAt + FLOW.remote_mac, view, 6, 6);
-    view.setUint16(12, 0x0800);
-    view.setUint16(ip, 0x4500);
-    view.setUint16(ip + 2, IPV4 + tcpLength);
-    view.setUint16(ip + 4, 0);
-    view.setUint16(ip + 6, 0x4000);
-    view.setUint16(ip + 8, 0x4006); // TTL 64, TCP
-    view.setUint16(ip + 10, 0);
-    // The last four of the 16 bytes of a mapped address.
-    copy(keys, keyAt + FLOW_KEY.client + 12, view, ip + 12, 4);
-    copy(keys, keyAt + FLOW_KEY.server + 12, view, ip + 16, 4);
-    view.setUint16(ip + 10, checksum(sum(view, ip, tcp, 0)));
-    copy(keys, keyAt + FLOW_KEY.client_port, view, tcp, 2);
-    copy(keys, keyAt + FLOW_KEY.server_port, view, tcp + 2, 2);
+    const { toClient } = segment;
+    // A reset needs none: RFC 7323 section 5.2 spares it the check.
+    const timestamps = (segment.flags & Flag.RST) === 0 &&
+      (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
+    const length = timestamps ? TCP + TIMESTAMPS : TCP;
+    copy(flows, flowAt + FLOW.local_mac, view, toClient ? 6 : 0, 6);
+    copy(flows, flowAt + FLOW.remote_mac, view, toClient ? 0 : 6, 6);
+    const ipv4 = isMapped(keys, keyAt + FLOW_KEY.client);
+    const tcp = ETHERNET + (ipv4 ? IPV4 : IPV6);
+    const source = keyAt + (toClient ? FLOW_KEY.server : FLOW_KEY.client);
+    const destination = keyAt + (toClient ? FLOW_KEY.client : FLOW_KEY.server);
+    const pseudo = ipv4
+      ? this.#ipv4(keys, source, destination, length)
+      : this.#ipv6(keys, source, destination, length);
+    copy(keys, keyAt + FLOW_KEY.client_port, view, toClient ? tcp + 2 : tcp, 2);
+    copy(keys, keyAt + FLOW_KEY.server_port, view, toClient ? tcp : tcp + 2, 2);
     view.setUint32(tcp + 4, segment.seq);
     view.setUint32(tcp + 8, segment.ack);
-    view.setUint16(tcp + 12, (tcpLength / 4) << 12 | ACK);
+    view.setUint16(tcp + 12, (length / 4) << 12 | segment.flags);
     view.setUint16(tcp + 14, segment.window);
     view.setUint32(tcp + 16, 0);
     if (timestamps) {
@@ -118,10 +157,48 @@ export class WakeFrames {
       view.setUint32(tcp + 24, flows.getUint32(flowAt + FLOW.client_tsval, true));
       view.setUint32(tcp + 28, flows.getUint32(flowAt + FLOW.client_tsecr, true));
     }
-    const pseudo = sum(view, ip + 12, ip + 20, 6 + tcpLength);
-    view.setUint16(tcp + 16, checksum(sum(view, tcp, tcp + tcpLength, pseudo)));
-    return this.#buffer.subarray(0, ETHERNET + IPV4 + tcpLength);
+    view.setUint16(tcp + 16, checksum(sum(view, tcp, tcp + length, pseudo)));
+    return this.#buffer.subarray(0, tcp + length);
   }
+
+  /** Writes the IPv4 header for `length` bytes of TCP; returns the sum of the pseudo header. */
+  #ipv4(keys: DataView, source: number, destination: number, length: number): number {
+    const view = this.#view;
+    const ip = ETHERNET;
+    view.setUint16(12, 0x0800);
+    view.setUint16(ip, 0x4500);
+    view.setUint16(ip + 2, IPV4 + length);
+    view.setUint16(ip + 4, 0);
+    view.setUint16(ip + 6, 0x4000); // do not fragment
+    view.setUint8(ip + 8, 64);
+    view.setUint8(ip + 9, PROTOCOL_TCP);
+    view.setUint16(ip + 10, 0);
+    // The last four of the 16 bytes of a mapped address.
+    copy(keys, source + 12, view, ip + 12, 4);
+    copy(keys, destination + 12, view, ip + 16, 4);
+    view.setUint16(ip + 10, checksum(sum(view, ip, ip + IPV4, 0)));
+    return sum(view, ip + 12, ip + IPV4, PROTOCOL_TCP + length);
+  }
+
+  /** Writes the IPv6 header for `length` bytes of TCP; returns the sum of the pseudo header. */
+  #ipv6(keys: DataView, source: number, destination: number, length: number): number {
+    const view = this.#view;
+    const ip = ETHERNET;
+    view.setUint16(12, 0x86dd);
+    view.setUint32(ip, 0x60000000);
+    view.setUint16(ip + 4, length);
+    view.setUint8(ip + 6, PROTOCOL_TCP);
+    view.setUint8(ip + 7, 64);
+    copy(keys, source, view, ip + 8, 16);
+    copy(keys, destination, view, ip + 24, 16);
+    return sum(view, ip + 8, ip + IPV6, PROTOCOL_TCP + length);
+  }
+}
+
+/** Whether the 16 bytes are an IPv4-mapped address. */
+function isMapped(view: DataView, at: number): boolean {
+  return view.getUint32(at) === 0 && view.getUint32(at + 4) === 0 &&
+    view.getUint32(at + 8) === 0xffff;
 }
 
 function copy(from: DataView, at: number, to: DataView, toAt: number, length: number): void {

@@ -11,7 +11,7 @@ import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
 import { modeName } from "../flow/layout.ts";
 import { settle } from "./settle.ts";
-import { Takeover } from "./takeover.ts";
+import { type ResetFlow, Takeover } from "./takeover.ts";
 
 /** Settings of {@linkcode runTakeover}. */
 export interface TakeoverOptions {
@@ -53,9 +53,12 @@ export async function runTakeover(
   let settled: Promise<void> | undefined;
   const activate = (): void => {
     if (settled !== undefined) return;
-    emitter.emit("active", { ...takeover.activate(nowMicros()) });
-    settled = Promise.all([addAddresses(takeover, emitter), settle(takeover, streams.interrupted)])
-      .then(() => {});
+    const { active, reset } = takeover.activate(nowMicros());
+    emitter.emit("active", { ...active });
+    const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
+    onReset(reset);
+    const tasks = [addAddresses(takeover, emitter), settle(takeover, onReset, streams.interrupted)];
+    settled = Promise.all(tasks).then(() => {});
   };
   rehearseInput();
   emitter.emit("started", {
@@ -79,6 +82,13 @@ export async function runTakeover(
   await settled;
 }
 
+function reportReset(flows: readonly ResetFlow[], emitter: Emitter): void {
+  for (const { client, server, missing } of flows) {
+    const reason = `reset at the takeover: the replica lacked ${missing} bytes of the client`;
+    emitter.emit("flow.close", { client, server, reason });
+  }
+}
+
 /**
  * Puts the addresses on the interface, so that the kernel answers for them whatever arp_ignore says. The flows do not
  * wait for it: the announcements have told the neighbours already.
@@ -87,6 +97,8 @@ async function addAddresses(takeover: Takeover, emitter: Emitter): Promise<void>
   for (const address of takeover.addresses) {
     const prefix = familyOf(address) === 4 ? 32 : 128;
     const args = ["address", "replace", `${address}/${prefix}`, "dev", takeover.interface];
+    // Duplicate address detection would keep a new address silent for a second.
+    if (prefix === 128) args.push("nodad");
     const result = await runTool("ip", args, "iproute2");
     if (result.code === 0) continue;
     emitter.emit("warning", {

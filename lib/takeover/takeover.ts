@@ -9,14 +9,39 @@ import { familyOf, parseMac, parseService, to16Bytes } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import type { ActiveFields } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { after, FLOW, FLOW_KEY, MARK_INJECTED, Mode } from "../flow/layout.ts";
+import {
+  after,
+  FLOW,
+  FLOW_KEY,
+  type FlowEnds,
+  MARK_INJECTED,
+  Mode,
+  readFlowKey,
+} from "../flow/layout.ts";
 import { openPinnedMaps } from "../program/instance.ts";
 import { readRecord } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
-import { arpAnnouncement, nobodysFrame, WakeFrames } from "./frames.ts";
+import { arpAnnouncement, neighbourAdvertisement, nobodysFrame } from "./frames.ts";
+import { type FlowPlace, FlowSegments, lostBytes, missingBytes } from "./segments.ts";
 
 /** How often the code of the event runs before it; enough for V8 to compile it. */
 const REHEARSALS = 200;
+
+/** A flow that could not be taken over. */
+export interface ResetFlow extends FlowEnds {
+  /** How many bytes of the client its replica lacked. */
+  missing: number;
+}
+
+/** What {@linkcode Takeover.wake} did. */
+export interface Woken {
+  /** Flows that go on. */
+  woken: number;
+  /** Flows that had lost their replica before. */
+  lost: number;
+  /** Flows that were reset just now. */
+  reset: ResetFlow[];
+}
 
 /** What is ready before the event comes: maps, sockets, frames. */
 export class Takeover implements Disposable {
@@ -32,7 +57,7 @@ export class Takeover implements Disposable {
   readonly #wire: Injector;
   readonly #inward: Injector;
   readonly #announcements: Uint8Array<ArrayBuffer>[];
-  readonly #frames = new WakeFrames();
+  readonly #segments: FlowSegments;
 
   private constructor(
     record: { interface: string; services: string[] },
@@ -48,13 +73,9 @@ export class Takeover implements Disposable {
     this.#batch = this.map("flows").entries();
     this.#wire = wire;
     this.#inward = inward;
+    this.#segments = new FlowSegments(wire, inward);
     const mac = macOf(record.interface);
-    this.#announcements = this.addresses.filter((address) => familyOf(address) === 4).flatMap(
-      (address) => {
-        const bytes = to16Bytes(address).subarray(12);
-        return [arpAnnouncement("request", bytes, mac), arpAnnouncement("reply", bytes, mac)];
-      },
-    );
+    this.#announcements = this.addresses.flatMap((address) => announcements(address, mac));
   }
 
   /**
@@ -101,27 +122,29 @@ export class Takeover implements Disposable {
 
   /**
    * Enters active mode, announces the addresses and wakes every flow. `trigger` is the time of the event that asked
-   * for it, in microseconds since the epoch. A second call finds the host active and wakes the flows again.
+   * for it, in microseconds since the epoch. A second call finds the host active and wakes the flows again. Returns the
+   * fields of the `active` event, and the flows that had to be reset.
    */
-  activate(trigger: number = nowMicros()): ActiveFields {
+  activate(trigger: number = nowMicros()): { active: ActiveFields; reset: ResetFlow[] } {
     const start = performance.now();
     const elapsed = (): number => Math.round((performance.now() - start) * 1000) / 1000;
     const steps: Record<string, number> = {};
     if (this.mode !== Mode.ACTIVE) this.#control.mode = Mode.SETTLING;
     steps["active_mode"] = elapsed();
     // The replicas' segments find their way to the clients before the announcement too.
-    const { woken, lost } = this.wake();
+    const { woken, lost, reset } = this.wake();
     steps["woken"] = elapsed();
     this.announce();
     steps["announced"] = elapsed();
-    return {
+    const active = {
       trigger: formatTime(trigger),
       services: this.services,
       flows: woken,
-      flows_lost: lost,
+      flows_lost: lost + reset.length,
       took_ms: elapsed(),
       steps,
     };
+    return { active, reset };
   }
 
   /** Announces the service addresses at this host's MAC address. */
@@ -130,25 +153,65 @@ export class Takeover implements Disposable {
   }
 
   /**
-   * Wakes every flow from both ends: the client's acknowledgement with its real window starts a replica that waits to
-   * send; a segment with an old sequence number makes the replica acknowledge, which starts a client that waits.
-   * Returns how many flows there were, and how many the replica had lost before.
+   * Wakes every flow. One whose replica lacks bytes that the client will not send again is reset at both ends instead:
+   * wrong content would be worse.
    */
-  wake(): { woken: number; lost: number } {
+  wake(): Woken {
+    const result: Woken = { woken: 0, lost: 0, reset: [] };
+    this.#eachFlow((place) => {
+      if (place.flows.getUint8(place.at + FLOW.replica_reset) !== 0) {
+        result.lost += 1;
+      } else if (lostBytes(place) > 0) {
+        result.reset.push(this.#reset(place));
+      } else {
+        this.#segments.wake(place);
+        result.woken += 1;
+      }
+    });
+    return result;
+  }
+
+  /**
+   * Ends the programs' care for the flows that are in step with their clients; with `last` for all of them, and those
+   * whose replica still lacks bytes are reset. Returns how many flows are left.
+   */
+  letGo(last: boolean): { left: number; reset: ResetFlow[] } {
+    const result: { left: number; reset: ResetFlow[] } = { left: 0, reset: [] };
+    this.#eachFlow((place) => {
+      const { flows, at } = place;
+      const clientAck = flows.getUint32(at + FLOW.client_ack, true);
+      const behind = after(clientAck, flows.getUint32(at + FLOW.replica_end, true));
+      if (flows.getUint8(at + FLOW.replica_reset) !== 0) {
+        this.#forget(place);
+      } else if (missingBytes(place) > 0) {
+        if (last) result.reset.push(this.#reset(place));
+        else result.left += 1;
+      } else if (last || !behind) {
+        this.#forget(place);
+      } else {
+        result.left += 1;
+      }
+    });
+    return result;
+  }
+
+  #eachFlow(visit: (place: FlowPlace) => void): void {
     const batch = this.#batch = this.map("flows").entries(this.#batch);
     const keys = new DataView(batch.keys.buffer);
     const flows = new DataView(batch.values.buffer);
-    const result = { woken: 0, lost: 0 };
     for (let i = 0; i < batch.count; i++) {
-      const at = i * FLOW.size;
-      if (flows.getUint8(at + FLOW.replica_reset) !== 0) {
-        result.lost += 1;
-        continue;
-      }
-      this.#wakeFlow(keys, i * FLOW_KEY.size, flows, at, (frame) => this.#inward.send(frame));
-      result.woken += 1;
+      visit({ keys, keyAt: i * FLOW_KEY.size, flows, at: i * FLOW.size });
     }
-    return result;
+  }
+
+  #reset(place: FlowPlace): ResetFlow {
+    this.#segments.reset(place);
+    this.#forget(place);
+    return { ...readFlowKey(place.keys, place.keyAt), missing: missingBytes(place) };
+  }
+
+  #forget({ keys, keyAt }: FlowPlace): void {
+    this.map("flows").delete(new Uint8Array(keys.buffer as ArrayBuffer, keyAt, FLOW_KEY.size));
   }
 
   /** The map `name` of the shadow. */
@@ -166,34 +229,30 @@ export class Takeover implements Disposable {
     this.#inward[Symbol.dispose]();
   }
 
-  #wakeFlow(
-    keys: DataView,
-    keyAt: number,
-    flows: DataView,
-    at: number,
-    send: (frame: Uint8Array<ArrayBuffer>) => void,
-  ): void {
-    const clientAck = flows.getUint32(at + FLOW.client_ack, true);
-    const replicaEnd = flows.getUint32(at + FLOW.replica_end, true);
-    const ack = after(clientAck, replicaEnd) ? replicaEnd : clientAck;
-    const window = flows.getUint16(at + FLOW.client_window, true);
-    // The highest sequence number: the replica takes windows from no older segment (RFC 9293 section 3.10.7.4).
-    const seq = flows.getUint32(at + FLOW.client_end, true);
-    send(this.#frames.build(keys, keyAt, flows, at, { seq, ack, window }));
-    const old = (flows.getUint32(at + FLOW.replica_ack, true) - 1) >>> 0;
-    send(this.#frames.build(keys, keyAt, flows, at, { seq: old, ack, window }));
-  }
-
   /** Runs the code of the event on made-up flows, so that it is compiled when the event comes. */
   #rehearse(): void {
-    const keys = new DataView(new ArrayBuffer(FLOW_KEY.size));
-    const flows = new DataView(new ArrayBuffer(FLOW.size));
     const nothing = nobodysFrame();
+    const send = (): void => this.#inward.send(nothing);
+    const segments = new FlowSegments({ send }, { send });
+    const place: FlowPlace = {
+      keys: new DataView(new ArrayBuffer(FLOW_KEY.size)),
+      keyAt: 0,
+      flows: new DataView(new ArrayBuffer(FLOW.size)),
+      at: 0,
+    };
     for (let i = 0; i < REHEARSALS; i++) {
-      this.#wakeFlow(keys, 0, flows, 0, () => this.#inward.send(nothing));
+      if (lostBytes(place) === 0) segments.wake(place);
       this.#batch = this.map("flows").entries(this.#batch);
     }
   }
+}
+
+/** What tells the neighbours that `address` is at `mac`. */
+function announcements(address: string, mac: Uint8Array): Uint8Array<ArrayBuffer>[] {
+  const bytes = to16Bytes(address);
+  if (familyOf(address) === 6) return [neighbourAdvertisement(bytes, mac)];
+  const ipv4 = bytes.subarray(12);
+  return [arpAnnouncement("request", ipv4, mac), arpAnnouncement("reply", ipv4, mac)];
 }
 
 function macOf(interfaceName: string): Uint8Array<ArrayBuffer> {

@@ -1,0 +1,88 @@
+/**
+ * What a takeover sends for one flow: segments that wake it, or end it where its replica is not whole.
+ *
+ * @module
+ */
+import type { Injector } from "../../ffi/libpcap.ts";
+import { after, FLOW } from "../flow/layout.ts";
+import { Flag, SegmentFrames } from "./frames.ts";
+
+/** Where a flow stands in what a map gave: its key at `keyAt` in `keys`, itself at `at` in `flows`. */
+export interface FlowPlace {
+  /** Flow keys, one behind the other. */
+  keys: DataView;
+  /** Offset of the flow's key. */
+  keyAt: number;
+  /** Flows, one behind the other. */
+  flows: DataView;
+  /** Offset of the flow. */
+  at: number;
+}
+
+/** How many bytes of the client the primary has acknowledged and the replica lacks. */
+export function missingBytes({ flows, at }: FlowPlace): number {
+  const primary = flows.getUint32(at + FLOW.primary_ack, true);
+  const replica = flows.getUint32(at + FLOW.replica_ack, true);
+  return after(primary, replica) ? (primary - replica) >>> 0 : 0;
+}
+
+/** How many of them the tap never showed, so that they cannot be on their way to the replica. */
+export function lostBytes(place: FlowPlace): number {
+  const { flows, at } = place;
+  const primary = flows.getUint32(at + FLOW.primary_ack, true);
+  const shown = flows.getUint32(at + FLOW.client_next, true);
+  return after(primary, shown) ? Math.min((primary - shown) >>> 0, missingBytes(place)) : 0;
+}
+
+/** Sends segments of flows. */
+export class FlowSegments {
+  readonly #wire: Pick<Injector, "send">;
+  readonly #inward: Pick<Injector, "send">;
+  readonly #frames = new SegmentFrames();
+
+  /** `wire` sends to the clients, `inward` to the replica's own stack. */
+  constructor(wire: Pick<Injector, "send">, inward: Pick<Injector, "send">) {
+    this.#wire = wire;
+    this.#inward = inward;
+  }
+
+  /**
+   * Wakes the flow from both ends: the client's acknowledgement with its real window starts a replica that waits to
+   * send; a segment with an old sequence number makes the replica acknowledge, which starts a client that waits.
+   */
+  wake({ keys, keyAt, flows, at }: FlowPlace): void {
+    const clientAck = flows.getUint32(at + FLOW.client_ack, true);
+    const replicaEnd = flows.getUint32(at + FLOW.replica_end, true);
+    const segment = {
+      toClient: false,
+      // The highest number: the replica takes a window from no older segment (RFC 9293 section 3.10.7.4).
+      seq: flows.getUint32(at + FLOW.client_end, true),
+      ack: after(clientAck, replicaEnd) ? replicaEnd : clientAck,
+      window: flows.getUint16(at + FLOW.client_window, true),
+      flags: Flag.ACK,
+    };
+    this.#inward.send(this.#frames.build(keys, keyAt, flows, at, segment));
+    segment.seq = (flows.getUint32(at + FLOW.replica_ack, true) - 1) >>> 0;
+    this.#inward.send(this.#frames.build(keys, keyAt, flows, at, segment));
+  }
+
+  /** Resets the flow at both ends; RFC 5961 wants the exact numbers. */
+  reset({ keys, keyAt, flows, at }: FlowPlace): void {
+    const toReplica = {
+      toClient: false,
+      seq: flows.getUint32(at + FLOW.replica_ack, true),
+      ack: 0,
+      window: 0,
+      flags: Flag.RST,
+    };
+    this.#inward.send(this.#frames.build(keys, keyAt, flows, at, toReplica));
+    const toClient = {
+      toClient: true,
+      seq: flows.getUint32(at + FLOW.client_ack, true),
+      ack: flows.getUint32(at + FLOW.client_end, true),
+      window: 0,
+      flags: Flag.RST | Flag.ACK,
+    };
+    this.#wire.send(this.#frames.build(keys, keyAt, flows, at, toClient));
+  }
+}
