@@ -120,7 +120,7 @@ struct flow {
 	__u32 client_next;     /* end of the client's bytes that the tap showed without a hole */
 	__u32 holes_used;
 	__u64 lag_ns;          /* CLOCK_MONOTONIC since when the replica acknowledges less than the primary; 0 if not */
-	struct hole holes[HOLES];
+	struct hole holes[4]; /* HOLES */
 };
 LAYOUT(flow, irs, 0);
 LAYOUT(flow, iss, 4);

@@ -202,7 +202,8 @@ export function readFlowKey(view: DataView, at: number): FlowEnds {
 /** A flow as the map holds it; sequence numbers are 32 bits, windows as on the wire. */
 export type Flow = Record<Exclude<keyof typeof FLOW, typeof notNumbers[number]>, number>;
 
-const notNumbers = ["local_mac", "remote_mac", "holes", "size"] as const;
+/** What is of no use outside the programs, or is no number. */
+const notNumbers = ["local_mac", "remote_mac", "order", "holes_used", "holes", "size"] as const;
 
 const bytewise = new Set<string>([
   "client_wscale",

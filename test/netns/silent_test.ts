@@ -1,10 +1,19 @@
 import assert from "node:assert/strict";
-import { BRIDGE, hostEnd, LINKS, type Role, SERVICE_ADDRESS } from "../../lib/lab/topology.ts";
+import { BRIDGE, hostEnd, LINKS, type Role } from "../../lib/lab/topology.ts";
 import type { TrackedFlow } from "../../lib/shadow/programs.ts";
 import { poll } from "../fixture/wait.ts";
 import { arpRequest, Bit, ipv4, ping, tcp, udp } from "../fixture/make_frame.ts";
 import { fileURLToPath } from "node:url";
-import { assertSameBytes, describe, ECHO, isOfService, onStage, type Stage, WEB } from "./stage.ts";
+import {
+  assertSameBytes,
+  describe,
+  ECHO,
+  isOfService,
+  onStage,
+  SERVICE_ADDRESS,
+  type Stage,
+  WEB,
+} from "./stage.ts";
 
 const CLIENT = "10.77.1.2";
 const GATEWAY = BRIDGE.addresses[0]!.split("/")[0]!;

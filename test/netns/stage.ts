@@ -12,7 +12,7 @@ import { Lab } from "../../lib/lab/lab.ts";
 import { commandPath } from "../../lib/lab/processes.ts";
 import { documentDirectory, startEchoServer, startWebServer } from "../../lib/lab/servers.ts";
 import { mountsBelow } from "../../lib/lab/system.ts";
-import { hostEnd, type Role, SERVICE_ADDRESS } from "../../lib/lab/topology.ts";
+import { hostEnd, type Role, SERVICE_ADDRESSES } from "../../lib/lab/topology.ts";
 import type { TrackedFlow } from "../../lib/shadow/programs.ts";
 import { checkout, type Outcome } from "../cli/t2cp.ts";
 import type { Frame } from "../fixture/frame.ts";
@@ -36,6 +36,9 @@ export const T2CP: readonly string[] = [
   ...[Deno.execPath(), "run", "-A", "--quiet"],
   join(checkout, "cli", "main.ts"),
 ];
+
+/** The service's IPv4 address. */
+export const SERVICE_ADDRESS: string = SERVICE_ADDRESSES[4];
 
 /** The web server's and the echo server's service. */
 export const WEB = `${SERVICE_ADDRESS}:80`;
@@ -152,7 +155,7 @@ export class Stage {
 
   /** Starts an echo server on both servers. */
   async echoServers(): Promise<void> {
-    for (const role of ["primary", "backup"] as const) await startEchoServer(this.lab, role);
+    for (const role of ["primary", "backup"] as const) await startEchoServer(this.lab, role, 4);
   }
 
   /** Starts a socat listener of `address` on a host, such as `TCP4-LISTEN:9,fork EXEC:cat`. */
@@ -219,14 +222,9 @@ export class Stage {
   }
 
   /** Connects the client to the service's `port`; `options` are socat's. */
-  connect(port: number, options = "nodelay"): Connection {
-    const sourcePort = this.#ports++;
+  connect(port: number, options = "nodelay", sourcePort: number = this.#ports++): Connection {
     const address = `TCP4:${SERVICE_ADDRESS}:${port},sourceport=${sourcePort},${options}`;
-    const child = this.#command(
-      "client",
-      ["timeout", "--foreground", "--kill-after=1", "120", "socat", "-t", "60", "-", address],
-      "piped",
-    ).spawn();
+    const child = this.#command("client", ["socat", "-t", "60", "-", address], "piped").spawn();
     child.stderr.pipeTo(new WritableStream()).catch(() => {});
     const connection = new Connection(child, sourcePort);
     this.#connections.push(connection);

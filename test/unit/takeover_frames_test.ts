@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FLOW, FLOW_KEY, Option } from "../../lib/flow/layout.ts";
-import { arpAnnouncement, nobodysFrame, WakeFrames } from "../../lib/takeover/frames.ts";
+import { arpAnnouncement, Flag, nobodysFrame, SegmentFrames } from "../../lib/takeover/frames.ts";
 import { parseFrame, type TcpFrame } from "../fixture/frame.ts";
 
 const hex = (bytes: Uint8Array): string =>
@@ -70,7 +70,7 @@ const flows = fc.record({
 
 type Made = typeof flows extends fc.Arbitrary<infer T> ? T : never;
 
-function build(frames: WakeFrames, made: Made): Uint8Array {
+function build(frames: SegmentFrames, made: Made): Uint8Array {
   const keys = new DataView(new ArrayBuffer(made.keyAt + FLOW_KEY.size));
   const values = new DataView(new ArrayBuffer(made.flowAt + FLOW.size));
   const key = new Uint8Array(keys.buffer, made.keyAt);
@@ -88,7 +88,13 @@ function build(frames: WakeFrames, made: Made): Uint8Array {
   values.setUint32(made.flowAt + FLOW.client_tsval, made.tsval, true);
   values.setUint32(made.flowAt + FLOW.client_tsecr, made.tsecr, true);
   const { seq, ack, window } = made;
-  return frames.build(keys, made.keyAt, values, made.flowAt, { seq, ack, window });
+  return frames.build(keys, made.keyAt, values, made.flowAt, {
+    toClient: false,
+    seq,
+    ack,
+    window,
+    flags: Flag.ACK,
+  });
 }
 
 function check(frame: Uint8Array, made: Made): void {
@@ -117,14 +123,14 @@ function check(frame: Uint8Array, made: Made): void {
 }
 
 Deno.test("frames: a wake frame is a valid segment of the client, for any flow", () => {
-  const frames = new WakeFrames();
+  const frames = new SegmentFrames();
   fc.assert(fc.property(flows, (made) => check(build(frames, made), made)), { numRuns: 1000 });
 });
 
 Deno.test("frames: one frame's content is not seen in the next", () => {
-  const frames = new WakeFrames();
+  const frames = new SegmentFrames();
   fc.assert(fc.property(flows, flows, (one, two) => {
-    const expected = Uint8Array.from(build(new WakeFrames(), two));
+    const expected = Uint8Array.from(build(new SegmentFrames(), two));
     build(frames, { ...one, options: Option.TIMESTAMPS });
     assert.equal(hex(build(frames, two)), hex(expected));
   }));
@@ -153,7 +159,7 @@ Deno.test("frames: sums that carry more than once still give the right checksum"
         flowAt: 0,
         noise: fill(FLOW.size),
       };
-      check(build(new WakeFrames(), made), made);
+      check(build(new SegmentFrames(), made), made);
     }
   }
 });
