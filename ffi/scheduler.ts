@@ -5,6 +5,7 @@
  */
 import { libc } from "./libc_sys.ts";
 
+const SCHED_OTHER = 0;
 const SCHED_RR = 2;
 
 /**
@@ -15,12 +16,21 @@ const SCHED_RR = 2;
  * process waits tens of milliseconds for its turn, whatever its nice value.
  */
 export function runRealtime(): boolean {
-  const param = new Uint8Array(Int32Array.of(1).buffer);
+  return setPolicy(SCHED_RR, 1);
+}
+
+/** Takes {@linkcode runRealtime} back: this process shares the processors like any other. */
+export function runOrdinary(): void {
+  setPolicy(SCHED_OTHER, 0);
+}
+
+function setPolicy(policy: number, priority: number): boolean {
+  const param = new Uint8Array(Int32Array.of(priority).buffer);
   // Thread 0 is the caller, from which new threads inherit.
-  if (libc().sched_setscheduler(0, SCHED_RR, param) !== 0) return false;
+  if (libc().sched_setscheduler(0, policy, param) !== 0) return false;
   // The runtime's other threads too: the main thread waits for them when it collects garbage.
   for (const { name } of Deno.readDirSync("/proc/self/task")) {
-    libc().sched_setscheduler(Number(name), SCHED_RR, param);
+    libc().sched_setscheduler(Number(name), policy, param);
   }
   return true;
 }

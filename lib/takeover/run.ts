@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
 import { familyOf } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import { type Emitter, type Event, parseEvent } from "../event.ts";
@@ -54,6 +55,8 @@ export async function runTakeover(
   const activate = (): void => {
     if (settled !== undefined) return;
     const { active, reset } = takeover.activate(nowMicros());
+    // From here on the servers need the processors more.
+    runOrdinary();
     emitter.emit("active", { ...active });
     const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
     onReset(reset);
@@ -65,6 +68,7 @@ export async function runTakeover(
     interface: takeover.interface,
     services: takeover.services,
     mode: modeName(takeover.mode),
+    realtime: runRealtime(),
     ...(options.on === undefined ? {} : { on: options.on }),
   });
   if (options.on === undefined) {
@@ -89,11 +93,15 @@ function reportReset(flows: readonly ResetFlow[], emitter: Emitter): void {
   }
 }
 
+/** The address can wait this long, in milliseconds; the flows need the processors first. */
+const ADDRESS_DELAY = 30;
+
 /**
  * Puts the addresses on the interface, so that the kernel answers for them whatever arp_ignore says. The flows do not
  * wait for it: the announcements have told the neighbours already.
  */
 async function addAddresses(takeover: Takeover, emitter: Emitter): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ADDRESS_DELAY));
   for (const address of takeover.addresses) {
     const prefix = familyOf(address) === 4 ? 32 : 128;
     const args = ["address", "replace", `${address}/${prefix}`, "dev", takeover.interface];
