@@ -140,9 +140,10 @@ onStage(
       const bytes = await download.read(1 << 20);
       assertSameBytes(bytes, stage.content.subarray(i << 20, i + 1 << 20));
       await inject(stage, [ping(uplink, ip), ping(uplink, ip)], "client", "eth0");
-      // Both ends have to ask for each other's MAC address anew.
-      await stage.output("gateway", "ip", "neigh", "flush", "dev", "br0");
-      await stage.output("backup", "ip", "neigh", "flush", "dev", "eth0");
+      // One of the two has to ask for the other's MAC address anew; the backup learns the gateway's
+      // from the gateway's question, so it asks only where that does not.
+      const [role, name] = i % 2 === 0 ? ["gateway", "br0"] as const : ["backup", "eth0"] as const;
+      await stage.output(role, "ip", "neigh", "flush", "dev", name);
     }
     const stats = await stage.stats();
     assert.equal(stats.flows, 2);

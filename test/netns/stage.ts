@@ -158,9 +158,9 @@ export class Stage {
     for (const role of ["primary", "backup"] as const) await startEchoServer(this.lab, role, 4);
   }
 
-  /** Starts a socat listener of `address` on a host, such as `TCP4-LISTEN:9,fork EXEC:cat`. */
-  async listener(role: Role, port: number, ...addresses: string[]): Promise<void> {
-    const child = this.#command(role, ["socat", ...addresses]).spawn();
+  /** Starts a server on a host, and waits until something listens on `port`. */
+  async server(role: Role, port: number, argv: readonly string[]): Promise<void> {
+    const child = this.#command(role, argv).spawn();
     this.#children.push(child);
     for (const stream of [child.stdout, child.stderr]) {
       stream.pipeTo(new WritableStream()).catch(() => {});
@@ -169,6 +169,11 @@ export class Stage {
       const text = await this.output(role, "ss", "-Hltn", "sport", "=", `:${port}`);
       return text !== "";
     });
+  }
+
+  /** Starts a socat on a host that listens on `port`: `TCP4-LISTEN:9,fork`, `EXEC:cat`. */
+  async socat(role: Role, port: number, ...addresses: string[]): Promise<void> {
+    await this.server(role, port, ["socat", ...addresses]);
   }
 
   /** Starts `shadow` on the backup, and waits until it is in place. */
