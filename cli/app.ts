@@ -17,6 +17,8 @@ import {
 } from "@stricli/core";
 import manifest from "../deno.json" with { type: "json" };
 import { SystemError } from "../ffi/errno.ts";
+import { PcapError } from "../ffi/libpcap.ts";
+import { MissingLibrary } from "../ffi/library.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { outputError, ReaderGone } from "../lib/ndjson.ts";
 
@@ -108,7 +110,7 @@ function writeStderr(text: string): void {
 /** Tells the user about `error` on stderr, and returns the exit status. */
 function report(error: unknown, path: string): number {
   if (error instanceof ReaderGone) return ExitStatus.OK;
-  const failure = error instanceof SystemError ? systemFailure(error) : error;
+  const failure = foreseen(error);
   if (failure instanceof Failure) {
     writeStderr(`${path}: ${failure.line}\n`);
     return failure.status;
@@ -118,12 +120,24 @@ function report(error: unknown, path: string): number {
   return ExitStatus.BUG;
 }
 
-/** A call that the operating system refused, and that no command foresaw. */
-function systemFailure(error: SystemError): Failure {
-  const denied = error.code === "EPERM" || error.code === "EACCES";
-  return denied
-    ? new Failure(ExitStatus.NO_PERMISSION, error.message, { mend: "run as root", cause: error })
-    : new Failure(ExitStatus.OS, error.message, { cause: error });
+/** What the system refused or lacks, and no command foresaw, as a failure; everything else as it is. */
+function foreseen(error: unknown): unknown {
+  if (error instanceof MissingLibrary) {
+    const mend = `apt-get install ${error.package}`;
+    return new Failure(ExitStatus.UNAVAILABLE, error.message, { mend, cause: error });
+  }
+  const denied = error instanceof Deno.errors.PermissionDenied ||
+    error instanceof Deno.errors.NotCapable ||
+    error instanceof SystemError && (error.code === "EPERM" || error.code === "EACCES") ||
+    error instanceof PcapError && /permi(ssion|tted)/i.test(error.message);
+  if (denied) {
+    const options = { mend: "run as root", cause: error };
+    return new Failure(ExitStatus.NO_PERMISSION, error.message, options);
+  }
+  if (error instanceof SystemError || error instanceof PcapError) {
+    return new Failure(ExitStatus.OS, error.message, { cause: error });
+  }
+  return error;
 }
 
 /**

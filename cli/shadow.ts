@@ -37,7 +37,7 @@ async function clear(flags: Flags): Promise<void> {
   const said = !found
     ? `nothing to clear in run directory "${flags.runDir}"`
     : active
-    ? "programs removed; the service's connections go on"
+    ? "programs removed; the service's connections go on, and so does its address on this host"
     : "the replica's connections and the programs are removed";
   console.error(`t2cp shadow: ${said}`);
 }

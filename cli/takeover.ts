@@ -29,6 +29,15 @@ async function takeover(flags: Flags): Promise<void> {
       mend: "give one of them",
     });
   }
+  if (flags.now && flags.strict) {
+    throw new Failure(
+      ExitStatus.USAGE,
+      `Flag "--strict" is about events, which "--now" does not read`,
+      {
+        mend: "leave it out",
+      },
+    );
+  }
   const options = {
     runDir: flags.runDir,
     on: flags.now ? undefined : flags.on ?? "failed",

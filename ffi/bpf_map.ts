@@ -4,16 +4,18 @@
  * @module
  */
 import { constants } from "node:os";
-import { cString } from "./c_string.ts";
+import { cString, textOf } from "./c_string.ts";
 import { unwrap, unwrapNegated } from "./errno.ts";
 import { libbpf } from "./libbpf_sys.ts";
 import { libc } from "./libc_sys.ts";
-import { Mapping, PAGE } from "./mapping.ts";
+import { Mapping, pageSize } from "./mapping.ts";
 
 /** Lengths that the kernel knows of a map. */
 export interface MapInfo {
   /** Identifier within this boot. */
   id: number;
+  /** The name that the kernel knows, 15 characters at most. */
+  name: string;
   /** Bytes. */
   keySize: number;
   /** Bytes, for a per-CPU map those of one CPU. */
@@ -54,6 +56,7 @@ export class BpfMap implements Disposable {
     }
     this.info = {
       id: view.getUint32(4, true),
+      name: textOf(info.subarray(24, 40)),
       keySize: view.getUint32(8, true),
       valueSize: view.getUint32(12, true),
       maxEntries: view.getUint32(16, true),
@@ -91,7 +94,8 @@ export class BpfMap implements Disposable {
    */
   mapValues(): Mapping {
     const stride = (this.info.valueSize + 7) & ~7;
-    const length = Math.ceil(stride * this.info.maxEntries / PAGE) * PAGE;
+    const page = pageSize();
+    const length = Math.ceil(stride * this.info.maxEntries / page) * page;
     return new Mapping(this.#fd, length, 0, true, `map the values of "${this.name}"`);
   }
 

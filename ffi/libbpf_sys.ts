@@ -71,6 +71,14 @@ const symbols = {
     parameters: ["buffer"], // const char *pathname
     result: "i32",
   },
+  bpf_prog_get_fd_by_id: {
+    parameters: ["u32"], // __u32 id
+    result: "i32",
+  },
+  bpf_map_get_fd_by_id: {
+    parameters: ["u32"], // __u32 id
+    result: "i32",
+  },
   bpf_obj_get_info_by_fd: {
     parameters: [
       "i32", // int bpf_fd
@@ -112,6 +120,13 @@ const symbols = {
       "buffer", // void *values
       "buffer", // __u32 *count
       "pointer", // const struct bpf_map_batch_opts *opts
+    ],
+    result: "i32",
+  },
+  bpf_prog_test_run_opts: {
+    parameters: [
+      "i32", // int prog_fd
+      "buffer", // struct bpf_test_run_opts *opts
     ],
     result: "i32",
   },

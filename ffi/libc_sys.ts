@@ -1,5 +1,5 @@
 /**
- * Raw symbols of the C library; `libc.ts` and `udp.ts` make safe calls of them.
+ * Raw symbols of the C library; the modules beside it make safe calls of them.
  *
  * @module
  */
@@ -63,15 +63,6 @@ const symbols = {
     ],
     result: "isize",
   },
-  poll: {
-    parameters: [
-      "buffer", // struct pollfd *fds
-      "u64", // nfds_t nfds
-      "i32", // int timeout, milliseconds
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
   ppoll: {
     parameters: [
       "buffer", // struct pollfd *fds
@@ -109,6 +100,10 @@ const symbols = {
       "i32", // int policy
       "buffer", // const struct sched_param *param
     ],
+    result: "i32",
+  },
+  getpagesize: {
+    parameters: [],
     result: "i32",
   },
   close: {

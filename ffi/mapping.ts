@@ -12,7 +12,9 @@ const MAP_SHARED = 1;
 const MAP_FAILED = 2n ** 64n - 1n;
 
 /** Bytes of a page on this machine; mappings start at page boundaries. */
-export const PAGE = 4096;
+export function pageSize(): number {
+  return libc().getpagesize();
+}
 
 /** A shared mapping of a file descriptor. Its buffer must not be used after it is disposed of. */
 export class Mapping implements Disposable {

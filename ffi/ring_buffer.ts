@@ -5,7 +5,7 @@
  * @module
  */
 import type { BpfMap } from "./bpf_map.ts";
-import { Mapping, PAGE } from "./mapping.ts";
+import { Mapping, pageSize } from "./mapping.ts";
 
 /** Bits of a record's header (BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT). */
 const BUSY = 0x80000000;
@@ -17,6 +17,7 @@ export class RingBuffer implements Disposable {
   /** The map's descriptor; it is readable while records wait. */
   readonly fd: number;
   readonly #size: number;
+  readonly #page: number;
   readonly #mappings: Mapping[] = [];
   readonly #consumer: BigInt64Array;
   readonly #producer: BigInt64Array;
@@ -28,12 +29,13 @@ export class RingBuffer implements Disposable {
     this.fd = map.fd;
     this.#size = map.info.maxEntries;
     try {
-      const consumer = this.#map(PAGE, 0, true);
+      const page = this.#page = pageSize();
+      const consumer = this.#map(page, 0, true);
       // The kernel maps the data twice in a row, so that no record is broken at the end.
-      const data = this.#map(PAGE + 2 * this.#size, PAGE, false);
+      const data = this.#map(page + 2 * this.#size, page, false);
       this.#consumer = new BigInt64Array(consumer, 0, 1);
       this.#producer = new BigInt64Array(data, 0, 1);
-      this.#headers = new Int32Array(data, PAGE);
+      this.#headers = new Int32Array(data, page);
       this.#data = data;
     } catch (error) {
       this[Symbol.dispose]();
@@ -58,7 +60,7 @@ export class RingBuffer implements Disposable {
       if (header & BUSY) break;
       const length = header & ~(BUSY | DISCARDED);
       if (!(header & DISCARDED)) {
-        receive(new DataView(this.#data, PAGE + offset + HEADER, length));
+        receive(new DataView(this.#data, this.#page + offset + HEADER, length));
         records += 1;
       }
       position += (length + HEADER + 7) & ~7;

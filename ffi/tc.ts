@@ -13,9 +13,12 @@ import { libc } from "./libc_sys.ts";
 /** Where at the interface a program runs. */
 export type Direction = "ingress" | "egress";
 
-/** t2cp's place among an interface's filters: it looks for itself there, and leaves others alone. */
+/**
+ * t2cp's place among an interface's filters: it looks for itself there, and leaves others alone. It is the first, since
+ * an earlier filter that accepts a frame would let it pass unseen.
+ */
 const HANDLE = 0x7432;
-const PRIORITY = 0x7432;
+const PRIORITY = 1;
 
 /** libbpf's `enum bpf_tc_attach_point`. */
 const ATTACH_POINT = { ingress: 1, egress: 2, both: 3 } as const;

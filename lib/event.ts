@@ -407,6 +407,11 @@ export class Emitter {
     this.#write(type, fields);
   }
 
+  /** Whether the reader of the output is so slow that droppable events get lost. */
+  get full(): boolean {
+    return this.#writer.full;
+  }
+
   /** Reports what had to be dropped, then flushes and closes the writer. */
   async close(): Promise<void> {
     this.#reportDropped();

@@ -54,6 +54,8 @@ enum mode {
 };
 
 #define WANT_FLOW_EVENTS 1
+/* The shadow is being taken down: nothing of the service reaches the replica any more. */
+#define DRAINING 4
 
 /* The one element of the map `control` of shadow.bpf.c. */
 struct control {
@@ -119,6 +121,7 @@ struct flow {
 	__u32 order;           /* what the barriers are done on */
 	__u32 client_next;     /* end of the client's bytes that the tap showed without a hole */
 	__u32 holes_used;
+	__u64 primary_ns;      /* CLOCK_MONOTONIC of the primary's last segment */
 	__u64 lag_ns;          /* CLOCK_MONOTONIC since when the replica acknowledges less than the primary; 0 if not */
 	struct hole holes[4]; /* HOLES */
 };
@@ -153,9 +156,10 @@ LAYOUT(flow, remote_mac, 86);
 LAYOUT(flow, order, 92);
 LAYOUT(flow, client_next, 96);
 LAYOUT(flow, holes_used, 100);
-LAYOUT(flow, lag_ns, 104);
-LAYOUT(flow, holes, 112);
-LAYOUT_SIZE(flow, 144);
+LAYOUT(flow, primary_ns, 104);
+LAYOUT(flow, lag_ns, 112);
+LAYOUT(flow, holes, 120);
+LAYOUT_SIZE(flow, 152);
 
 enum event_type {
 	EVENT_FLOW_OPEN = 1,

@@ -54,9 +54,12 @@ struct packet {
 	__u32 seq;
 	__u32 ack;
 	__u16 window;
+	__u8 offset;            /* the byte with the data offset, as on the wire */
 	__u8 flags;
 	__u8 protocol;
 	bool ipv6;
+	bool tcp_read;          /* tcp holds the header already */
+	struct tcp_header tcp;
 	bool fragment;
 	bool truncated;         /* the frame ends before the segment does */
 };
@@ -121,11 +124,28 @@ static __always_inline __be16 ethertype(struct __sk_buff *skb, __u32 *l3)
 	return protocol;
 }
 
+/* The usual frame: no tag, no IP options, headers in the linear part. Reading those in place saves two calls. */
+#define USUAL_L4 (ETH_HLEN + sizeof(struct iphdr))
+
+static __always_inline bool read_usual(struct __sk_buff *skb, struct iphdr *ip, struct tcp_header *tcp)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (data + USUAL_L4 + sizeof(*tcp) > end)
+		return false;
+	*ip = *(struct iphdr *)(data + ETH_HLEN);
+	*tcp = *(struct tcp_header *)(data + USUAL_L4);
+	return ip->version == 4 && ip->ihl == 5;
+}
+
 static __always_inline bool read_ipv4(struct __sk_buff *skb, struct packet *p)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	p->tcp_read = p->l3 == ETH_HLEN && read_usual(skb, &ip, &p->tcp);
+	if (!p->tcp_read && bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return false;
+	if (ip.version != 4 || ip.ihl < 5)
 		return false;
 	map_ipv4(&p->source, ip.saddr);
 	map_ipv4(&p->destination, ip.daddr);
@@ -158,6 +178,7 @@ static __always_inline bool read_ipv6(struct __sk_buff *skb, struct packet *p)
 	__builtin_memcpy(&p->source, &ip.saddr, sizeof(p->source));
 	__builtin_memcpy(&p->destination, &ip.daddr, sizeof(p->destination));
 	p->ipv6 = true;
+	p->tcp_read = false;
 	p->protocol = ip.nexthdr;
 	p->l4 = p->l3 + sizeof(ip);
 	/* A payload length of 0 is a jumbogram, or a segment that offload will cut. */
@@ -185,18 +206,20 @@ static __always_inline bool read_ip(struct __sk_buff *skb, struct packet *p)
 /* Reads the TCP header behind it. False for anything else, and for lengths that contradict each other. */
 static __always_inline bool read_tcp(struct __sk_buff *skb, struct packet *p)
 {
-	struct tcp_header tcp;
 	__u32 headers;
 
-	if (p->protocol != IPPROTO_TCP || p->fragment || bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+	if (p->protocol != IPPROTO_TCP || p->fragment)
 		return false;
-	p->source_port = tcp.source;
-	p->destination_port = tcp.destination;
-	p->seq = bpf_ntohl(tcp.seq);
-	p->ack = bpf_ntohl(tcp.ack);
-	p->window = bpf_ntohs(tcp.window);
-	p->flags = tcp.flags;
-	p->header = (tcp.offset >> 4) * 4;
+	if (!p->tcp_read && bpf_skb_load_bytes(skb, p->l4, &p->tcp, sizeof(p->tcp)))
+		return false;
+	p->source_port = p->tcp.source;
+	p->destination_port = p->tcp.destination;
+	p->seq = bpf_ntohl(p->tcp.seq);
+	p->ack = bpf_ntohl(p->tcp.ack);
+	p->window = bpf_ntohs(p->tcp.window);
+	p->offset = p->tcp.offset;
+	p->flags = p->tcp.flags;
+	p->header = (p->tcp.offset >> 4) * 4;
 	headers = p->l4 - p->l3 + p->header;
 	if (p->header < TCP_HEADER || headers > p->l3_length)
 		return false;
@@ -259,7 +282,7 @@ static long walk_option(__u32 turn, struct option_walk *w)
 }
 
 /* Reads the options. What is malformed ends the walk, as in the kernel's tcp_parse_options. */
-static __always_inline void read_options(struct __sk_buff *skb, const struct packet *p, struct tcp_options *o)
+static __noinline void read_options(struct __sk_buff *skb, const struct packet *p, struct tcp_options *o)
 {
 	struct option_walk w;
 	__u32 length = p->header - TCP_HEADER;

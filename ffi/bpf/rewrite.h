@@ -5,25 +5,40 @@
 
 #include "packet.h"
 
+/* The part of the TCP header from the acknowledgement to the window, and where it stands. */
+struct ack_to_window {
+	__be32 ack;
+	__u8 offset;
+	__u8 flags;
+	__be16 window;
+};
 #define OFFSET_ACK 8
-#define OFFSET_WINDOW 14
 #define OFFSET_CHECKSUM 16
+
+/* What a 16-bit word's change adds to the one's complement sum (RFC 1624). */
+static __always_inline __u32 word_change(__be16 old, __be16 new)
+{
+	return (__u16)~old + new;
+}
 
 /* Writes a new acknowledgement and window into the segment and mends its checksum. */
 static __always_inline void set_ack_and_window(struct __sk_buff *skb, const struct packet *p, __u32 ack, __u16 window)
 {
-	if (ack != p->ack) {
-		__be32 old = bpf_htonl(p->ack), new = bpf_htonl(ack);
+	struct ack_to_window new = {
+		.ack = bpf_htonl(ack),
+		.offset = p->offset,
+		.flags = p->flags,
+		.window = bpf_htons(window),
+	};
+	__be32 old_ack = bpf_htonl(p->ack);
+	__u32 change;
 
-		bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, old, new, sizeof(new));
-		bpf_skb_store_bytes(skb, p->l4 + OFFSET_ACK, &new, sizeof(new), 0);
-	}
-	if (window != p->window) {
-		__be16 old = bpf_htons(p->window), new = bpf_htons(window);
-
-		bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, old, new, sizeof(new));
-		bpf_skb_store_bytes(skb, p->l4 + OFFSET_WINDOW, &new, sizeof(new), 0);
-	}
+	if (ack == p->ack && window == p->window)
+		return;
+	change = word_change(old_ack, new.ack) + word_change(old_ack >> 16, new.ack >> 16) +
+		 word_change(bpf_htons(p->window), new.window);
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0, change, 0);
+	bpf_skb_store_bytes(skb, p->l4 + OFFSET_ACK, &new, sizeof(new), 0);
 }
 
 static __always_inline __sum16 fold(__s64 sum)
@@ -131,7 +146,7 @@ static __always_inline bool turn_ipv6(struct __sk_buff *skb, const struct packet
  * is the segment's TSecr, for a newer one of the client's would fail PAWS at the replica (RFC 7323 section 5).
  * Returns false where the frame has a form that is not handled; it must be dropped then.
  */
-static __always_inline bool turn_around(struct __sk_buff *skb, const struct packet *p, const struct reply *r)
+static __noinline bool turn_around(struct __sk_buff *skb, const struct packet *p, const struct reply *r)
 {
 	struct tcp_segment tcp = {};
 	struct tcp_options o;

@@ -122,7 +122,8 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	if (!(f->options & OPTION_WSCALE))
 		f->client_wscale = f->primary_wscale = 0;
 	f->synack_tsval = o.tsval;
-	f->synack_ns = f->seen_ns = bpf_ktime_get_ns();
+	f->synack_ns = bpf_ktime_get_ns();
+	f->seen_ns = f->primary_ns = f->synack_ns;
 	f->synack_seen = 1;
 	/* Only now is it sure that the primary took the new incarnation: a SYN alone may be forged. */
 	old = bpf_map_lookup_elem(&flows, key);
@@ -140,6 +141,9 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 	__u32 end = sequence_end(p);
 	bool created;
 
+	/* A primary that comes back has no say any more. */
+	if (c->mode != MODE_SHADOW)
+		return TC_ACT_STOLEN;
 	service_to_client(p, &key);
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return primary_synack(skb, c, p, &key);
@@ -156,7 +160,7 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 		return verdict;
 	}
 	count(SHADOW_PRIMARY_SEGMENTS);
-	f->seen_ns = bpf_ktime_get_ns();
+	f->seen_ns = f->primary_ns = bpf_ktime_get_coarse_ns();
 	if (after(end, f->primary_end))
 		f->primary_end = end;
 	if (p->flags & TCP_FIN)
@@ -176,7 +180,7 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 	return TC_ACT_STOLEN;
 }
 
-static __always_inline int client_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key)
+static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key)
 {
 	struct flow *known = bpf_map_lookup_elem(&handshakes, key);
 	struct flow f;
@@ -193,7 +197,7 @@ static __always_inline int client_syn(struct __sk_buff *skb, const struct packet
 	f.options = o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
 	f.client_tsval = o.tsval;
 	f.client_window = p->window;
-	f.seen_ns = bpf_ktime_get_ns();
+	f.seen_ns = bpf_ktime_get_coarse_ns();
 	bpf_skb_load_bytes(skb, 0, f.local_mac, 6);
 	bpf_skb_load_bytes(skb, 6, f.remote_mac, 6);
 	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
@@ -204,7 +208,7 @@ static __always_inline int client_syn(struct __sk_buff *skb, const struct packet
  * Creates the replica's socket out of the client's first acknowledgement: its sequence and acknowledgement numbers,
  * less one, become IRS and ISS. Returns 0, or the reason why there is none.
  */
-static __always_inline __u32 create_socket(struct __sk_buff *skb, const struct packet *p, const struct flow *f,
+static __noinline __u32 create_socket(struct __sk_buff *skb, const struct packet *p, const struct flow *f,
 					   const struct tcp_options *o, int *error)
 {
 	struct bpf_tcp_req_attrs attrs = {};
@@ -321,11 +325,20 @@ static __always_inline bool acceptable(const struct flow *f, const struct packet
 	return !after(f->primary_ack, end);
 }
 
-static __always_inline void follow_client(struct __sk_buff *skb, struct flow *f, const struct packet *p, __u32 end)
+/* The end of what the client can have got: from the primary, and after takeover from the replica. */
+static __always_inline __u32 sent_end(const struct control *c, const struct flow *f)
+{
+	if (c->mode != MODE_SHADOW && after(f->replica_end, f->primary_end))
+		return f->replica_end;
+	return f->primary_end;
+}
+
+static __always_inline void follow_client(struct __sk_buff *skb, const struct control *c, struct flow *f,
+					  const struct packet *p, __u32 end)
 {
 	struct tcp_options o;
-	/* What the client acknowledges, the primary has sent; beyond it there is only forgery, or a loss on the tap. */
-	__u32 ack = earlier(p->ack, f->primary_end);
+	/* What the client acknowledges, somebody has sent; beyond it there is only forgery, or a loss on the tap. */
+	__u32 ack = earlier(p->ack, sent_end(c, f));
 
 	follow_holes(f, p->seq, end);
 	if (p->flags & TCP_FIN)
@@ -352,6 +365,26 @@ static __always_inline int client_reset(const struct control *c, const struct pa
 	return PASS;
 }
 
+/*
+ * RFC 5961 section 5: is the acknowledgement one that the primary may have got? The clamp below would make any number
+ * good for the replica, so it is checked here. The tap may have missed what the primary sent within the window.
+ */
+static __always_inline bool acceptable_ack(const struct control *c, const struct flow *f, const struct packet *p)
+{
+	__u32 window = (__u32)f->client_window << (f->client_wscale & 15);
+	__u32 highest = f->client_ack + window;
+
+	if (after(sent_end(c, f), highest))
+		highest = sent_end(c, f);
+	return !after(p->ack, highest) && !after(f->client_ack - (0xffffu << (f->client_wscale & 15)), p->ack);
+}
+
+/* The replica has all that the primary had, and has sent all that the client has. */
+static __always_inline bool in_step(const struct flow *f)
+{
+	return !after(f->client_ack, f->replica_end) && !after(f->primary_ack, f->replica_ack);
+}
+
 static __always_inline int from_client(struct __sk_buff *skb, const struct control *c, const struct packet *p)
 {
 	struct flow_key key;
@@ -363,7 +396,9 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
 		if (c->mode == MODE_SHADOW)
 			return client_syn(skb, p, &key);
+		/* The stack opens it by itself; what was known of an earlier one must not touch it. */
 		bpf_map_delete_elem(&handshakes, &key);
+		bpf_map_delete_elem(&flows, &key);
 		return PASS;
 	}
 	if (p->truncated) {
@@ -385,22 +420,26 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	if (f->replica_reset)
 		return c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
 	count(SHADOW_CLIENT_SEGMENTS);
-	f->seen_ns = bpf_ktime_get_ns();
+	f->seen_ns = bpf_ktime_get_coarse_ns();
 	if (skb->pkt_type != 0)
 		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	if (p->flags & TCP_RST)
 		return client_reset(c, p, &key, f);
 	if (!(p->flags & TCP_ACK))
 		return TC_ACT_STOLEN;
+	if (!acceptable_ack(c, f, p)) {
+		count(SHADOW_IMPLAUSIBLE);
+		return TC_ACT_STOLEN;
+	}
 	if (c->mode != MODE_SHADOW || acceptable(f, p, end))
-		follow_client(skb, f, p, end);
+		follow_client(skb, c, f, p, end);
 	order(f); /* client_ack is written, now replica_end may be read; egress does it the other way round */
 	ack = earlier(p->ack, f->replica_end);
 	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : real_window(f, p, ack);
 	set_ack_and_window(skb, p, ack, window);
 	if (both_closed(f, ack))
 		close_flow(c, &key, REASON_FIN);
-	else if (c->mode == MODE_SETTLING && !after(p->ack, f->replica_end) && !after(f->primary_ack, f->replica_ack))
+	else if (c->mode == MODE_SETTLING && in_step(f))
 		bpf_map_delete_elem(&flows, &key); /* in step with its client: the stack needs no help any more */
 	return PASS;
 }
@@ -413,23 +452,25 @@ int shadow_ingress(struct __sk_buff *skb)
 	struct packet p;
 	bool tcp;
 
-	if (!c || c->mode == MODE_ACTIVE || skb->mark == MARK_INJECTED || !read_ip(skb, &p))
+	if (!c || c->mode == MODE_ACTIVE)
 		return PASS;
-	if (is_service(&p.destination, 0)) {
-		tcp = read_tcp(skb, &p);
-		if (tcp && is_service(&p.destination, p.destination_port))
-			return from_client(skb, c, &p);
-		if (c->mode != MODE_SHADOW)
-			return PASS;
-		/* Everything else for the address is the primary's too. */
-		count(tcp || p.protocol != IPPROTO_TCP ? SHADOW_SILENCED : SHADOW_MALFORMED);
-		return TC_ACT_STOLEN;
+	if (skb->mark == MARK_INJECTED) { /* ours, whatever MAC address the client's frames bear */
+		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+		return PASS;
 	}
-	if (!is_service(&p.source, 0))
+	if (!read_ip(skb, &p))
 		return PASS;
-	if (read_tcp(skb, &p) && is_service(&p.source, p.source_port))
+	tcp = read_tcp(skb, &p);
+	/* The common cases first: a look-up costs. */
+	if (tcp && is_service(&p.destination, p.destination_port))
+		return c->flags & DRAINING ? TC_ACT_STOLEN : from_client(skb, c, &p);
+	if (tcp && is_service(&p.source, p.source_port))
 		return from_primary(skb, c, &p);
-	return PASS;
+	if (c->mode != MODE_SHADOW || !is_service(&p.destination, 0))
+		return PASS;
+	/* Everything else for the address is the primary's too. */
+	count(tcp || p.protocol != IPPROTO_TCP ? SHADOW_SILENCED : SHADOW_MALFORMED);
+	return TC_ACT_STOLEN;
 }
 
 /* Gives the replica a segment of its client instead of letting its own out. */
@@ -453,6 +494,17 @@ static __always_inline int replica_reset(const struct control *c, const struct f
 		report_unprotected(key, REASON_REPLICA_RESET, 0);
 	}
 	return TC_ACT_STOLEN;
+}
+
+/*
+ * Does the primary still hold the flow? Whenever the replica has a reason to probe, the primary has it too and sends
+ * at least every two minutes (TCP_RTO_MAX). A replica whose primary has given up may give up as well.
+ */
+#define PRIMARY_SILENCE_NS (300ull * 1000000000)
+
+static __always_inline bool primary_cares(const struct flow *f)
+{
+	return bpf_ktime_get_coarse_ns() - f->primary_ns < PRIMARY_SILENCE_NS;
 }
 
 static __always_inline int from_replica(struct __sk_buff *skb, const struct control *c, const struct packet *p)
@@ -491,7 +543,7 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 		return answer(skb, p, &r);
 	}
 	known = end != p->seq && !after(end, f->client_ack);
-	if (!known && !(probe && c->mode == MODE_SHADOW))
+	if (!known && !(probe && c->mode == MODE_SHADOW && primary_cares(f)))
 		return verdict;
 	r.ack = known ? end : earlier(f->client_ack, f->replica_end);
 	r.window = c->mode == MODE_SHADOW ? hold_window(f, r.ack) : f->client_window;
@@ -568,13 +620,9 @@ int shadow_egress(struct __sk_buff *skb)
 		return c->mode == MODE_SHADOW ? silence_arp(skb, c, l3) : PASS;
 	if (!read_ip(skb, &p))
 		return PASS;
-	if (!is_service(&p.source, 0)) {
-		if (c->mode != MODE_SHADOW || !claims_by_nd(skb, &p))
-			return PASS;
-	} else if (read_tcp(skb, &p) && is_service(&p.source, p.source_port)) {
+	if (read_tcp(skb, &p) && is_service(&p.source, p.source_port))
 		return from_replica(skb, c, &p);
-	}
-	if (c->mode != MODE_SHADOW)
+	if (c->mode != MODE_SHADOW || !(is_service(&p.source, 0) || claims_by_nd(skb, &p)))
 		return PASS;
 	/* Whatever else bears the address, fragments and ICMP errors too, is the primary's to send. */
 	count(SHADOW_SILENCED);

@@ -23,6 +23,9 @@ export const MARK_INJECTED = 0x74326370;
 /** Flag of `struct control` and `struct mirror_control`: report opened and closed flows. */
 export const WANT_FLOW_EVENTS = 1;
 
+/** Flag of `struct control`: nothing of the service reaches the replica any more. */
+export const DRAINING = 4;
+
 /** Flag of `struct mirror_control`: copy the primary's segments whole. */
 export const MIRROR_PAYLOAD = 2;
 
@@ -86,9 +89,10 @@ export const FLOW = {
   order: 92,
   client_next: 96,
   holes_used: 100,
-  lag_ns: 104,
-  holes: 112,
-  size: 144,
+  primary_ns: 104,
+  lag_ns: 112,
+  holes: 120,
+  size: 152,
 } as const;
 
 /** `struct event`: offsets and size. */

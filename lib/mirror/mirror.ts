@@ -12,9 +12,16 @@ import {
   mirrorCounters,
   WANT_FLOW_EVENTS,
 } from "../flow/layout.ts";
+import { AttachmentGuard } from "../program/attachment_guard.ts";
 import { pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance, type InstanceKind, requireInterface } from "../program/instance.ts";
-import { makeRunDir, removeRecord, takeLock, writeRecord } from "../program/run_dir.ts";
+import {
+  makeRunDir,
+  removeRecord,
+  requireSameInterface,
+  takeLock,
+  writeRecord,
+} from "../program/run_dir.ts";
 import { requireHandled } from "../program/services.ts";
 import { writeServices } from "../shadow/programs.ts";
 import { resolveMac } from "./neighbour.ts";
@@ -23,6 +30,7 @@ import { resolveMac } from "./neighbour.ts";
 export const mirrorKind: InstanceKind = {
   name: "mirror",
   object: "mirror.bpf.o",
+  everywhere: false,
   valueSizes: { control: MIRROR_CONTROL.size, services: 4, flows: 4, counters: 8, events: 0 },
 };
 
@@ -59,6 +67,7 @@ export async function runMirror(
   const { runDir } = options;
   requireHandled(options.services);
   requireInterface(options.interface);
+  requireSameInterface(runDir, "mirror", options.interface);
   const [primary, backup] = await Promise.all([
     resolveMac(options.primary, options.interface),
     resolveMac(options.backup, options.interface),
@@ -71,6 +80,11 @@ export async function runMirror(
   }
   makeRunDir(runDir);
   using _lock = takeLock(runDir, "mirror");
+  const record = {
+    interface: options.interface,
+    services: options.services.map(formatService),
+  };
+  writeRecord(runDir, "mirror", record);
   using instance = Instance.open(mirrorKind, runDir, options.interface, (instance) => {
     const value = new Uint8Array(MIRROR_CONTROL.size);
     value.set(primary, MIRROR_CONTROL.primary_mac);
@@ -82,15 +96,11 @@ export async function runMirror(
     instance.map("control").update(new Uint8Array(4), value);
   });
   try {
-    const record = {
-      interface: options.interface,
-      services: options.services.map(formatService),
-    };
-    writeRecord(runDir, "mirror", record);
     const read = (): Record<string, number> => {
       const sums = instance.map("counters").sums();
       return Object.fromEntries(mirrorCounters.map((name, index) => [name, sums[index] ?? 0]));
     };
+    const guard = new AttachmentGuard(instance, emitter);
     const stats = new StatsTimer(emitter, read, options.stats);
     emitter.emit("started", {
       ...record,
@@ -101,6 +111,7 @@ export async function runMirror(
     let failed = 0;
     const each = (): void => {
       stats.tick();
+      guard.look();
       const now = read()["failed"]!;
       if (now > failed) {
         emitter.emit("warning", {

@@ -42,7 +42,8 @@ export async function pumpEvents(
   try {
     while (!stop.aborted) {
       await poller.wait(WAIT);
-      const records = drain(ring, emitter, gaps, hooks);
+      // Behind a reader that stalls, events wait in the ring buffer, whose bound has a counter.
+      const records = emitter.full ? 1 : drain(ring, emitter, gaps, hooks);
       hooks.each();
       if (records > 0) await new Promise((resolve) => setTimeout(resolve, REST));
       for (const gap of gaps.splice(0)) {

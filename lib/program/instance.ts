@@ -6,10 +6,17 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BpfMap } from "../../ffi/bpf_map.ts";
-import { type BpfParts, BpfProgram, disposeParts, loadObject } from "../../ffi/bpf_object.ts";
+import {
+  type BpfParts,
+  BpfProgram,
+  disposeParts,
+  loadObject,
+  openAttached,
+} from "../../ffi/bpf_object.ts";
 import { attach, attachedProgram, detach, type Direction, interfaceIndex } from "../../ffi/tc.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { makePinDir, names, pinDir, removePinDir } from "./run_dir.ts";
+import { etherInterfaces, removeEmptyClsact } from "../host/links.ts";
+import { clearPins, makePinDir, names, pinDir, removePinDir } from "./run_dir.ts";
 
 /** Which programs a command has. */
 export interface InstanceKind {
@@ -19,16 +26,26 @@ export interface InstanceKind {
   readonly object: string;
   /** The map sizes that this version of t2cp knows, bytes of a value. */
   readonly valueSizes: Readonly<Record<string, number>>;
+  /** Whether the egress program goes to every other Ethernet interface, too. */
+  readonly everywhere: boolean;
 }
 
+/** Where a program is to be. */
+interface Place {
+  ifindex: number;
+  interface: string;
+  direction: Direction;
+}
+
+/** Egress first: it keeps the host silent before anything feeds the replica. */
 const directions: readonly Direction[] = ["egress", "ingress"];
 
 /** The programs and maps of a command. Disposing of it leaves what is attached and pinned in place. */
 export class Instance implements Disposable {
-  /** Whether the pins of an earlier start were found. */
+  /** Whether the programs of an earlier start were found. */
   readonly adopted: boolean;
-  /** The interface's index. */
-  readonly ifindex: number;
+  /** The interface that has both programs. */
+  readonly interface: string;
   readonly #parts: BpfParts;
   readonly #kind: InstanceKind;
   readonly #runDir: string;
@@ -36,22 +53,22 @@ export class Instance implements Disposable {
   private constructor(
     kind: InstanceKind,
     runDir: string,
-    ifindex: number,
+    interfaceName: string,
     parts: BpfParts,
     adopted: boolean,
   ) {
     this.#kind = kind;
     this.#runDir = runDir;
-    this.ifindex = ifindex;
+    this.interface = interfaceName;
     this.#parts = parts;
     this.adopted = adopted;
   }
 
   /**
-   * Adopts the pinned programs of command `kind`, or loads and pins them; then calls `prepare`, which fills the maps,
-   * and attaches what is not attached yet. Where anything fails, nothing new stays behind.
+   * Adopts the programs of command `kind` that are pinned or attached, or loads and pins them; then calls `prepare`,
+   * which fills the maps, and attaches what is not attached yet. Where anything fails, nothing new stays behind.
    *
-   * @throws {Failure} where the interface does not exist, or carries the programs of another run directory
+   * @throws {Failure} where the interface is none that can carry them, or carries those of another run directory
    */
   static open(
     kind: InstanceKind,
@@ -59,31 +76,46 @@ export class Instance implements Disposable {
     interfaceName: string,
     prepare: (instance: Instance) => void,
   ): Instance {
-    const ifindex = requireInterface(interfaceName);
+    requireEthernet(interfaceName);
     const dir = makePinDir(runDir, kind.name);
-    const adopted = names(dir).length > 0;
-    let parts: BpfParts = { programs: new Map(), maps: new Map() };
-    const attachedNow: Direction[] = [];
+    let parts = findParts(kind, dir, interfaceName);
+    const adopted = parts !== undefined;
+    const attachedNow: Place[] = [];
     try {
-      parts = adopted ? openPins(kind, dir) : loadObject(objectPath(kind));
-      const instance = new Instance(kind, runDir, ifindex, parts, adopted);
-      for (const direction of directions) instance.#requireOwn(direction, interfaceName);
-      prepare(instance);
-      if (!adopted) {
-        for (const [name, part] of [...parts.programs, ...parts.maps]) part.pin(join(dir, name));
+      if (parts === undefined) {
+        // A start that was killed while it pinned has attached nothing yet.
+        clearPins(dir);
+        parts = loadObject(objectPath(kind));
       }
-      for (const direction of directions) {
-        if (attachedProgram(ifindex, direction) !== undefined) continue;
-        attach(ifindex, direction, instance.#program(direction));
-        attachedNow.push(direction);
+      requireSizes(kind, parts.maps);
+      const instance = new Instance(kind, runDir, interfaceName, parts, adopted);
+      for (const place of instance.#places()) instance.#requireOwn(place);
+      prepare(instance);
+      instance.#pin(dir);
+      for (const place of instance.#places()) {
+        if (attachedProgram(place.ifindex, place.direction) !== undefined) continue;
+        attach(place.ifindex, place.direction, instance.#program(place.direction));
+        attachedNow.push(place);
       }
       return instance;
     } catch (error) {
-      for (const direction of attachedNow) detach(ifindex, direction);
-      disposeParts(parts);
+      for (const place of attachedNow) {
+        detach(place.ifindex, place.direction);
+        removeEmptyClsact(place.interface);
+      }
+      if (parts !== undefined) disposeParts(parts);
       if (!adopted) removePinDir(runDir, kind.name);
       throw error;
     }
+  }
+
+  /**
+   * What an earlier start of command `kind` left, of whatever version and wherever it is attached; undefined where it
+   * left nothing.
+   */
+  static find(kind: InstanceKind, runDir: string, interfaceName: string): Instance | undefined {
+    const parts = findParts(kind, pinDir(runDir, kind.name), interfaceName);
+    return parts === undefined ? undefined : new Instance(kind, runDir, interfaceName, parts, true);
   }
 
   /** The map `name`. */
@@ -95,12 +127,32 @@ export class Instance implements Disposable {
     return map;
   }
 
-  /** Detaches the programs and removes their pins. */
+  /**
+   * Attaches again what someone has detached, or what new interfaces need. Returns the names of their interfaces.
+   *
+   * @throws {SystemError} where a place is taken
+   */
+  repair(): string[] {
+    const repaired: string[] = [];
+    for (const place of this.#places()) {
+      if (attachedProgram(place.ifindex, place.direction) !== undefined) continue;
+      attach(place.ifindex, place.direction, this.#program(place.direction));
+      repaired.push(`${place.direction} of ${place.interface}`);
+    }
+    return repaired;
+  }
+
+  /** Detaches the programs and removes their pins; ingress first, so that egress keeps silence to the end. */
   clear(): void {
-    // Ingress first: without it nothing feeds the replica, while egress keeps it silent to the end.
+    // An interface may have got another name since.
+    const interfaces = etherInterfaces();
     for (const direction of directions.toReversed()) {
-      if (attachedProgram(this.ifindex, direction) === this.#program(direction).id) {
-        detach(this.ifindex, direction);
+      const { id } = this.#program(direction);
+      for (const name of interfaces) {
+        const ifindex = interfaceIndex(name);
+        if (ifindex === 0 || attachedProgram(ifindex, direction) !== id) continue;
+        detach(ifindex, direction);
+        if (direction === "egress") removeEmptyClsact(name);
       }
     }
     removePinDir(this.#runDir, this.#kind.name);
@@ -111,30 +163,49 @@ export class Instance implements Disposable {
     disposeParts(this.#parts);
   }
 
-  #program(direction: Direction): BpfProgram {
-    const program = this.#parts.programs.get(`${this.#kind.name}_${direction}`);
-    if (program === undefined) {
-      throw new TypeError(`Object "${this.#kind.object}" has no ${direction} program`);
+  /** The places of the programs as the interfaces are now; those that have gone are left out. */
+  #places(): Place[] {
+    const places: Place[] = [];
+    const ifindex = interfaceIndex(this.interface);
+    for (const direction of ifindex === 0 ? [] : directions) {
+      places.push({ ifindex, interface: this.interface, direction });
     }
-    return program;
+    if (!this.#kind.everywhere) return places;
+    const others = etherInterfaces().filter((name) => name !== this.interface).flatMap((name) => {
+      const ifindex = interfaceIndex(name);
+      return ifindex === 0 ? [] : [{ ifindex, interface: name, direction: "egress" as const }];
+    });
+    return [...others, ...places];
   }
 
-  #requireOwn(direction: Direction, interfaceName: string): void {
-    const id = attachedProgram(this.ifindex, direction);
+  #program(direction: Direction): BpfProgram {
+    return this.#parts.programs.get(programName(this.#kind, direction))!;
+  }
+
+  /** Pins what is not pinned yet; the last pin makes the set complete. */
+  #pin(dir: string): void {
+    const pinned = new Set(names(dir));
+    for (const [name, part] of [...this.#parts.maps, ...this.#parts.programs]) {
+      if (!pinned.has(name)) part.pin(join(dir, name));
+    }
+  }
+
+  #requireOwn({ ifindex, interface: name, direction }: Place): void {
+    const id = attachedProgram(ifindex, direction);
     if (id === undefined || id === this.#program(direction).id) return;
     throw new Failure(
       ExitStatus.UNAVAILABLE,
-      `Interface "${interfaceName}" carries the t2cp programs of another run directory or command`,
+      `Interface "${name}" carries the t2cp programs of another run directory or command`,
       {
         mend: `stop that command (for a shadow: t2cp shadow --clear with its --run-dir), or see ` +
-          `tc filter show dev ${interfaceName} ${direction}`,
+          `tc filter show dev ${name} ${direction}`,
       },
     );
   }
 }
 
 /**
- * The pinned maps of command `kind`; undefined where it has none. The caller disposes of them.
+ * The maps of command `kind` that are pinned; undefined where they are not all there. The caller disposes of them.
  *
  * @throws {Failure} with status UNAVAILABLE where another version of t2cp made them
  */
@@ -143,8 +214,18 @@ export function openPinnedMaps(
   runDir: string,
 ): Map<string, BpfMap> | undefined {
   const dir = pinDir(runDir, kind.name);
-  if (names(dir).length === 0) return undefined;
-  return openMaps(kind, dir);
+  if (!isComplete(kind, dir)) return undefined;
+  const maps = new Map<string, BpfMap>();
+  try {
+    for (const name of Object.keys(kind.valueSizes)) {
+      maps.set(name, BpfMap.openPinned(join(dir, name)));
+    }
+    requireSizes(kind, maps);
+    return maps;
+  } catch (error) {
+    for (const map of maps.values()) map[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** The index of interface `name`. @throws {Failure} with status NO_INPUT where there is none */
@@ -156,16 +237,46 @@ export function requireInterface(name: string): number {
   });
 }
 
+/** The programs read Ethernet frames. */
+function requireEthernet(name: string): void {
+  requireInterface(name);
+  if (etherInterfaces().includes(name)) return;
+  throw new Failure(ExitStatus.UNAVAILABLE, `Interface "${name}" is no Ethernet interface`, {
+    mend: "name one that carries Ethernet frames",
+  });
+}
+
+function programName(kind: InstanceKind, direction: Direction): string {
+  return `${kind.name}_${direction}`;
+}
+
 function objectPath(kind: InstanceKind): string {
   return fileURLToPath(new URL(`../../ffi/bpf/built/${kind.object}`, import.meta.url));
 }
 
+function isComplete(kind: InstanceKind, dir: string): boolean {
+  const pinned = new Set(names(dir));
+  const programs = directions.map((direction) => programName(kind, direction));
+  return [...Object.keys(kind.valueSizes), ...programs].every((name) => pinned.has(name));
+}
+
+/**
+ * What an earlier start left: its pins, or where those are lost, as with the mount namespace that `ip netns exec`
+ * makes, the programs that the interface carries.
+ */
+function findParts(kind: InstanceKind, dir: string, interfaceName: string): BpfParts | undefined {
+  return isComplete(kind, dir) ? openPins(kind, dir) : openLost(kind, interfaceName);
+}
+
 function openPins(kind: InstanceKind, dir: string): BpfParts {
-  const parts: BpfParts = { programs: new Map(), maps: openMaps(kind, dir) };
+  const parts: BpfParts = { programs: new Map(), maps: new Map() };
   try {
     for (const direction of directions) {
-      const name = `${kind.name}_${direction}`;
+      const name = programName(kind, direction);
       parts.programs.set(name, BpfProgram.openPinned(join(dir, name)));
+    }
+    for (const name of Object.keys(kind.valueSizes)) {
+      parts.maps.set(name, BpfMap.openPinned(join(dir, name)));
     }
     return parts;
   } catch (error) {
@@ -174,23 +285,27 @@ function openPins(kind: InstanceKind, dir: string): BpfParts {
   }
 }
 
-function openMaps(kind: InstanceKind, dir: string): Map<string, BpfMap> {
-  const maps = new Map<string, BpfMap>();
-  try {
-    for (const [name, valueSize] of Object.entries(kind.valueSizes)) {
-      const map = BpfMap.openPinned(join(dir, name));
-      maps.set(name, map);
-      if (map.info.valueSize !== valueSize) {
-        throw new Failure(
-          ExitStatus.UNAVAILABLE,
-          `Map "${map.name}" was pinned by another version of t2cp`,
-          { mend: `take it down with that version's t2cp ${kind.name}` },
-        );
-      }
-    }
-    return maps;
-  } catch (error) {
-    for (const map of maps.values()) map[Symbol.dispose]();
-    throw error;
+function openLost(kind: InstanceKind, interfaceName: string): BpfParts | undefined {
+  const ifindex = interfaceIndex(interfaceName);
+  const ids = directions.map((direction) => attachedProgram(ifindex, direction));
+  if (ids.some((id) => id === undefined)) return undefined;
+  const parts = openAttached(ids as number[]);
+  const complete =
+    directions.every((direction) => parts.programs.has(programName(kind, direction))) &&
+    Object.keys(kind.valueSizes).every((name) => parts.maps.has(name));
+  if (complete) return parts;
+  disposeParts(parts);
+  return undefined;
+}
+
+function requireSizes(kind: InstanceKind, maps: ReadonlyMap<string, BpfMap>): void {
+  for (const [name, valueSize] of Object.entries(kind.valueSizes)) {
+    const map = maps.get(name);
+    if (map === undefined || map.info.valueSize === valueSize) continue;
+    throw new Failure(
+      ExitStatus.UNAVAILABLE,
+      `Map "${name}" of t2cp ${kind.name} was made by another version of t2cp`,
+      { mend: `take it down with that version's t2cp ${kind.name}` },
+    );
   }
 }

@@ -40,10 +40,15 @@ export function makePinDir(runDir: string, name: string): string {
   return dir;
 }
 
+/** Removes every pin in `dir`. */
+export function clearPins(dir: string): void {
+  for (const pin of names(dir)) Deno.removeSync(join(dir, pin));
+}
+
 /** Removes the pins of command `name`, and the BPF file system after its last pin. */
 export function removePinDir(runDir: string, name: string): void {
   const dir = pinDir(runDir, name);
-  for (const pin of names(dir)) Deno.removeSync(join(dir, pin));
+  clearPins(dir);
   if (exists(dir)) Deno.removeSync(dir);
   const root = join(runDir, "bpf");
   // The kernel may put files of its own there (progs.debug, maps.debug); pins are in directories.
@@ -127,6 +132,25 @@ export function readRecord(runDir: string, name: string): InstanceRecord | undef
     throw error;
   }
   return JSON.parse(text);
+}
+
+/**
+ * Refuses to go on where the run directory belongs to the same command on another interface.
+ *
+ * @throws {Failure} with status UNAVAILABLE
+ */
+export function requireSameInterface(runDir: string, name: string, interfaceName: string): void {
+  const earlier = readRecord(runDir, name)?.interface;
+  if (earlier === undefined || earlier === interfaceName) return;
+  throw new Failure(
+    ExitStatus.UNAVAILABLE,
+    `Run directory "${runDir}" belongs to a ${name} on interface "${earlier}"`,
+    {
+      mend: name === "shadow"
+        ? "t2cp shadow --clear first, or name another directory with --run-dir"
+        : `start and stop it there once more, or name another directory with --run-dir`,
+    },
+  );
 }
 
 /** Removes the record of command `name`. */

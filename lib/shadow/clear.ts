@@ -3,72 +3,77 @@
  *
  * @module
  */
-import type { BpfMap } from "../../ffi/bpf_map.ts";
-import { interfaceIndex } from "../../ffi/tc.ts";
 import { parseService, type Service } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { Mode } from "../flow/layout.ts";
 import { runTool, ss } from "../host/facts.ts";
-import { Instance, openPinnedMaps } from "../program/instance.ts";
+import { Instance } from "../program/instance.ts";
 import { readRecord, removePinDir, removeRecord, takeLock } from "../program/run_dir.ts";
-import { answersArp, type HostFacts } from "./preflight.ts";
-import { Control, shadowKind } from "./programs.ts";
+import { betrayed, type HostFacts, silenceAddress } from "./preflight.ts";
+import { Control, readCounters, shadowKind } from "./programs.ts";
 
 /** What {@linkcode clearShadow} did. */
 export interface Cleared {
   /** Whether there was anything to clear. */
   found: boolean;
-  /** The mode that it was in. */
+  /** Whether the host had taken over. */
   active: boolean;
 }
+
+/** Copied traffic is looked for as long as this before the programs go, in milliseconds. */
+const LISTEN = 300;
 
 /**
  * Takes down what `shadow` set up under `runDir`: in shadow mode first the replica's sockets, then the programs. An
  * active host keeps its sockets, since clients talk to them.
  *
- * @throws {Failure} where a shadow runs, or where the host would begin to answer for the service's address
+ * @throws {Failure} where a shadow runs, copied traffic still arrives, or the host would begin to answer for the
+ *   service's address
  */
 export async function clearShadow(runDir: string, host: HostFacts): Promise<Cleared> {
   const record = readRecord(runDir, "shadow");
   if (record === undefined) return { found: false, active: false };
   using _lock = takeLock(runDir, "shadow");
   const services = record.services.map(parseService);
-  const maps = openPinnedMaps(shadowKind, runDir);
-  const active = maps !== undefined && modeOf(maps.get("control")!) !== Mode.SHADOW;
-  for (const map of maps?.values() ?? []) map[Symbol.dispose]();
-  if (maps !== undefined && interfaceIndex(record.interface) !== 0) {
-    if (!active) {
-      refuseToSpeak(services, record.interface, host);
-      await destroySockets(services);
-    }
-    using instance = Instance.open(shadowKind, runDir, record.interface, () => {});
-    instance.clear();
+  using instance = Instance.find(shadowKind, runDir, record.interface);
+  using control = instance === undefined ? undefined : new Control(instance.map("control"));
+  const active = control !== undefined && control.mode !== Mode.SHADOW;
+  if (!active) {
+    refuseToSpeak(services, record.interface, host);
+    if (instance !== undefined) await refuseWhileFed(instance);
+    control?.drain();
+    await destroySockets(services);
   }
+  instance?.clear();
   removePinDir(runDir, "shadow");
   removeRecord(runDir, "shadow");
   return { found: true, active };
 }
 
-function modeOf(map: BpfMap): number {
-  using control = new Control(map);
-  return control.mode;
+/** Without the programs the host's own stack would answer copied segments. */
+async function refuseWhileFed(instance: Instance): Promise<void> {
+  const fed = (): number => {
+    const counters = readCounters(instance.map("counters"));
+    return counters["client_segments"]! + counters["primary_segments"]! + counters["unknown_flow"]!;
+  };
+  const before = fed();
+  await new Promise((resolve) => setTimeout(resolve, LISTEN));
+  if (fed() === before) return;
+  throw new Failure(
+    ExitStatus.TEMPORARY,
+    `Copied traffic still arrives on interface "${instance.interface}"`,
+    { mend: "stop t2cp mirror on the gateway first" },
+  );
 }
 
 /** Without the programs the host must not claim the primary's address. */
 function refuseToSpeak(services: readonly Service[], interfaceName: string, host: HostFacts): void {
-  if (!answersArp(interfaceName, host)) return;
-  const here = host.addresses();
-  const address = services.find((service) =>
-    service.family === 4 && here.some((own) => own.address === service.address)
-  )?.address;
+  const address = betrayed(services, interfaceName, host)[0];
   if (address === undefined) return;
   throw new Failure(
     ExitStatus.UNAVAILABLE,
     `Without t2cp's programs this host would answer ARP for "${address}"`,
-    {
-      mend: `first ip address del ${address}/32 dev lo, or ` +
-        `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`,
-    },
+    { mend: `first ${silenceAddress(address, interfaceName, host)}` },
   );
 }
 

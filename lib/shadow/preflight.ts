@@ -94,24 +94,38 @@ export function hostWarnings(
   interfaceName: string,
   host: HostFacts,
 ): string[] {
-  const warnings: string[] = [];
-  if (!answersArp(interfaceName, host)) return warnings;
-  const addresses = [...new Set(services.filter((s) => s.family === 4).map((s) => s.address))];
-  for (const address of addresses) {
-    warnings.push(
-      `While t2cp's programs are not attached, this host answers ARP for "${address}"; ` +
-        `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`,
-    );
-  }
-  return warnings;
+  return betrayed(services, interfaceName, host).map((address) =>
+    `While t2cp's programs are not attached, this host answers ARP for "${address}"; ` +
+    silenceAddress(address, interfaceName, host)
+  );
 }
 
-/** Whether the kernel would answer ARP at the interface for an address of another one (arp_ignore 0). */
-export function answersArp(interfaceName: string, host: HostFacts): boolean {
+/**
+ * The IPv4 addresses of `services` for which the kernel itself would answer ARP at the interface: any of this host
+ * where arp_ignore is 0, else those on the interface itself.
+ */
+export function betrayed(
+  services: readonly Service[],
+  interfaceName: string,
+  host: HostFacts,
+): string[] {
   const values = ["all", interfaceName.replaceAll(".", "/")].map((name) =>
     Number(host.sysctl(`net/ipv4/conf/${name}/arp_ignore`) ?? 0)
   );
-  return Math.max(...values) === 0;
+  const all = Math.max(...values) === 0;
+  const answering = host.addresses().filter(({ name }) => all || name === interfaceName);
+  const addresses = services.filter((s) => s.family === 4).map((s) => s.address);
+  return [...new Set(addresses)].filter((address) =>
+    answering.some((own) => own.address === address)
+  );
+}
+
+/** The command that keeps the kernel from answering ARP for `address` by itself. */
+export function silenceAddress(address: string, interfaceName: string, host: HostFacts): string {
+  const here = host.addresses().filter((own) => own.address === address).map(({ name }) => name);
+  return here.includes(interfaceName)
+    ? `ip address del ${address}/32 dev ${interfaceName}`
+    : `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`;
 }
 
 /** What a refused load of the programs means. */

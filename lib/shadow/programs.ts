@@ -8,6 +8,7 @@ import type { Mapping } from "../../ffi/mapping.ts";
 import type { Service } from "../address.ts";
 import {
   CONTROL,
+  DRAINING,
   FLOW,
   type Flow,
   FLOW_KEY,
@@ -24,6 +25,7 @@ import type { InstanceKind } from "../program/instance.ts";
 export const shadowKind: InstanceKind = {
   name: "shadow",
   object: "shadow.bpf.o",
+  everywhere: true,
   valueSizes: {
     control: CONTROL.size,
     services: 4,
@@ -59,6 +61,11 @@ export class Control implements Disposable {
   /** Lets the programs act by another mode from now on. */
   set mode(mode: Mode) {
     Atomics.store(this.#mode, 0, mode);
+  }
+
+  /** Keeps everything of the service from the replica from now on. */
+  drain(): void {
+    this.#view.setUint32(CONTROL.flags, DRAINING, true);
   }
 
   /** Sets what does not change while the programs run; `ownIpv4` has four bytes, zeros for none. */

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { familyOf, formatService, type Service, to16Bytes } from "../address.ts";
 import { serveControl } from "../control.ts";
-import type { Emitter } from "../event.ts";
+import type { ActiveFields, Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
   after,
@@ -18,9 +18,19 @@ import {
   readFlow,
   WANT_FLOW_EVENTS,
 } from "../flow/layout.ts";
+import { AttachmentGuard } from "../program/attachment_guard.ts";
 import { pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance } from "../program/instance.ts";
-import { makeRunDir, readRecord, takeLock, writeRecord } from "../program/run_dir.ts";
+import {
+  type InstanceRecord,
+  makeRunDir,
+  readRecord,
+  removeRecord,
+  requireSameInterface,
+  takeLock,
+  writeRecord,
+} from "../program/run_dir.ts";
+import { takeOver } from "../takeover/run.ts";
 import { Takeover } from "../takeover/takeover.ts";
 import { checkHost, explainLoad, type HostFacts, hostWarnings } from "./preflight.ts";
 import { StuckWatch } from "./stuck.ts";
@@ -45,6 +55,7 @@ export interface ShadowOptions {
 const anomalies: Readonly<Record<string, string>> = {
   implausible:
     "client segments outside the primary's window; the tap loses segments, or someone forges them",
+  malformed: "client frames that could not be read: fragments, or broken ones",
   truncated: "client frames shorter than they say; the copy must have the whole payload",
   events_lost: "events did not fit into the ring buffer",
 };
@@ -67,12 +78,18 @@ export async function runShadow(
   makeRunDir(runDir);
   using _lock = takeLock(runDir, "shadow");
   const record = { interface: options.interface, services: services.map(formatService) };
-  requireSameInterface(runDir, options.interface);
+  requireSameInterface(runDir, "shadow", options.interface);
+  requireAllServices(runDir, record.services);
   await checkHost(services, host);
-  using instance = openInstance(options, host);
-  writeRecord(runDir, "shadow", record);
+  using instance = openRecorded(options, record, host);
   using control = new Control(instance.map("control"));
-  await using _server = await serveShadow(runDir, instance, control);
+  const takeovers: Promise<void>[] = [];
+  const activate = (): ActiveFields => {
+    const { active, settled } = takeOver(Takeover.prepare(runDir), emitter, stop);
+    takeovers.push(settled);
+    return active;
+  };
+  await using _server = await serveShadow(runDir, instance, control, activate);
   const { mode } = control;
   const stats = new StatsTimer(emitter, () => readStats(instance, control), options.stats);
   const warn = new AnomalyWatch(emitter, readCounters(instance.map("counters")));
@@ -86,11 +103,13 @@ export async function runShadow(
         `service back to a primary, then: t2cp shadow --clear`,
     });
   }
+  const guard = new AttachmentGuard(instance, emitter);
   const sweeper = new Sweeper(instance, control, services);
   const sweepFailed = (error: unknown): void =>
     emitter.emit("warning", { message: `Old sockets could not be swept away: ${error}` });
   const each = (): void => {
     stats.tick();
+    guard.look();
     sweeper.tick(sweepFailed);
     warn.look(readCounters(instance.map("counters")));
   };
@@ -98,18 +117,36 @@ export async function runShadow(
   const stuck = new StuckWatch(emitter);
   const onEvent = (event: FlowEvent): void => stuck.look(event);
   await pumpEvents(instance.map("events"), emitter, stop, { each, onEvent, stillMissing });
-  await sweeper.idle();
+  await Promise.all([sweeper.idle(), ...takeovers]);
   stats.emit();
 }
 
-function requireSameInterface(runDir: string, interfaceName: string): void {
-  const earlier = readRecord(runDir, "shadow")?.interface;
-  if (earlier === undefined || earlier === interfaceName) return;
+/** A service that is left out would speak: its replica's connections live on. */
+function requireAllServices(runDir: string, services: readonly string[]): void {
+  const missing = readRecord(runDir, "shadow")?.services.find((text) => !services.includes(text));
+  if (missing === undefined) return;
   throw new Failure(
     ExitStatus.UNAVAILABLE,
-    `Run directory "${runDir}" belongs to a shadow on interface "${earlier}"`,
-    { mend: "t2cp shadow --clear first, or name another directory with --run-dir" },
+    `Service "${missing}" is replicated in run directory "${runDir}" already`,
+    { mend: "name it, too, or t2cp shadow --clear first" },
   );
+}
+
+/** The record is there before anything is attached, and goes again where nothing is. */
+function openRecorded(
+  options: ShadowOptions,
+  record: InstanceRecord,
+  host: HostFacts,
+): Instance {
+  const earlier = readRecord(options.runDir, "shadow");
+  writeRecord(options.runDir, "shadow", record);
+  try {
+    return openInstance(options, host);
+  } catch (error) {
+    if (earlier === undefined) removeRecord(options.runDir, "shadow");
+    else writeRecord(options.runDir, "shadow", earlier);
+    throw error;
+  }
 }
 
 function openInstance(options: ShadowOptions, host: HostFacts): Instance {
@@ -146,6 +183,7 @@ function serveShadow(
   runDir: string,
   instance: Instance,
   control: Control,
+  activate: () => ActiveFields,
 ): Promise<AsyncDisposable> {
   return serveControl(join(runDir, "shadow.sock"), {
     *flows() {
@@ -155,8 +193,7 @@ function serveShadow(
       yield { stats: readStats(instance, control) };
     },
     *activate() {
-      using takeover = Takeover.prepare(runDir);
-      yield takeover.activate();
+      yield { active: activate() };
     },
   });
 }

@@ -109,14 +109,16 @@ export interface Segment {
   window: number;
   /** Its control bits, RFC 9293 section 3.1. */
   flags: number;
+  /** Bytes of payload, zeros, 0 or 1. */
+  payload: 0 | 1;
 }
 
 /** Control bits of {@linkcode Segment.flags}. */
 export const Flag = { RST: 0x04, ACK: 0x10 } as const;
 
-/** Builds segments of flows without payload, in one buffer that is used again for every one. */
+/** Builds segments of flows, in one buffer that is used again for every one. */
 export class SegmentFrames {
-  readonly #buffer = new Uint8Array(ETHERNET + IPV6 + TCP + TIMESTAMPS);
+  readonly #buffer = new Uint8Array(ETHERNET + IPV6 + TCP + TIMESTAMPS + 1);
   readonly #view = new DataView(this.#buffer.buffer);
 
   /**
@@ -135,7 +137,8 @@ export class SegmentFrames {
     // A reset needs none: RFC 7323 section 5.2 spares it the check.
     const timestamps = (segment.flags & Flag.RST) === 0 &&
       (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
-    const length = timestamps ? TCP + TIMESTAMPS : TCP;
+    const header = timestamps ? TCP + TIMESTAMPS : TCP;
+    const length = header + segment.payload;
     copy(flows, flowAt + FLOW.local_mac, view, toClient ? 6 : 0, 6);
     copy(flows, flowAt + FLOW.remote_mac, view, toClient ? 0 : 6, 6);
     const ipv4 = isMapped(keys, keyAt + FLOW_KEY.client);
@@ -149,7 +152,7 @@ export class SegmentFrames {
     copy(keys, keyAt + FLOW_KEY.server_port, view, toClient ? tcp : tcp + 2, 2);
     view.setUint32(tcp + 4, segment.seq);
     view.setUint32(tcp + 8, segment.ack);
-    view.setUint16(tcp + 12, (length / 4) << 12 | segment.flags);
+    view.setUint16(tcp + 12, (header / 4) << 12 | segment.flags);
     view.setUint16(tcp + 14, segment.window);
     view.setUint32(tcp + 16, 0);
     if (timestamps) {
@@ -157,7 +160,9 @@ export class SegmentFrames {
       view.setUint32(tcp + 24, flows.getUint32(flowAt + FLOW.client_tsval, true));
       view.setUint32(tcp + 28, flows.getUint32(flowAt + FLOW.client_tsecr, true));
     }
-    view.setUint16(tcp + 16, checksum(sum(view, tcp, tcp + length, pseudo)));
+    // The byte of payload is zero, and so adds nothing.
+    if (segment.payload > 0) view.setUint8(tcp + header, 0);
+    view.setUint16(tcp + 16, checksum(sum(view, tcp, tcp + header, pseudo)));
     return this.#buffer.subarray(0, tcp + length);
   }
 

@@ -6,7 +6,7 @@
 import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
 import { familyOf } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
-import { type Emitter, type Event, parseEvent } from "../event.ts";
+import { type ActiveFields, type Emitter, type Event, parseEvent } from "../event.ts";
 import { runTool } from "../host/facts.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
@@ -50,18 +50,18 @@ export async function runTakeover(
   streams: TakeoverStreams,
 ): Promise<void> {
   const { emitter, stop } = streams;
-  using takeover = Takeover.prepare(options.runDir);
+  let takeover = Takeover.prepare(options.runDir);
   let settled: Promise<void> | undefined;
   const activate = (): void => {
     if (settled !== undefined) return;
-    const { active, reset } = takeover.activate(nowMicros());
+    if (!takeover.isCurrent()) {
+      // The shadow was cleared and started anew since.
+      takeover[Symbol.dispose]();
+      takeover = Takeover.prepare(options.runDir);
+    }
+    settled = takeOver(takeover, emitter, streams.interrupted).settled;
     // From here on the servers need the processors more.
     runOrdinary();
-    emitter.emit("active", { ...active });
-    const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
-    onReset(reset);
-    const tasks = [addAddresses(takeover, emitter), settle(takeover, onReset, streams.interrupted)];
-    settled = Promise.all(tasks).then(() => {});
   };
   rehearseInput();
   emitter.emit("started", {
@@ -84,6 +84,28 @@ export async function runTakeover(
     });
   }
   await settled;
+  if (settled === undefined) takeover[Symbol.dispose]();
+}
+
+/**
+ * Takes over and emits `active`. `settled` ends when every flow goes on by itself, and disposes of `takeover` then.
+ */
+export function takeOver(
+  takeover: Takeover,
+  emitter: Emitter,
+  interrupted: AbortSignal,
+): { active: ActiveFields; settled: Promise<void> } {
+  const { active, reset } = takeover.activate(nowMicros());
+  emitter.emit("active", { ...active });
+  const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
+  onReset(reset);
+  if (takeover.unsent > 0) {
+    const message = `${takeover.unsent} frames could not be sent on "${takeover.interface}"`;
+    emitter.emit("warning", { message });
+  }
+  const tasks = [addAddresses(takeover, emitter), settle(takeover, onReset, interrupted)];
+  const settled = Promise.all(tasks).finally(() => takeover[Symbol.dispose]()).then(() => {});
+  return { active, settled };
 }
 
 function reportReset(flows: readonly ResetFlow[], emitter: Emitter): void {

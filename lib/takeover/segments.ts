@@ -60,9 +60,12 @@ export class FlowSegments {
       ack: after(clientAck, replicaEnd) ? replicaEnd : clientAck,
       window: flows.getUint16(at + FLOW.client_window, true),
       flags: Flag.ACK,
+      payload: 0 as 0 | 1,
     };
     this.#inward.send(this.#frames.build(keys, keyAt, flows, at, segment));
+    // With a byte, as a keep-alive of old: the kernel rations its answers to empty ones (tcp_invalid_ratelimit).
     segment.seq = (flows.getUint32(at + FLOW.replica_ack, true) - 1) >>> 0;
+    segment.payload = 1;
     this.#inward.send(this.#frames.build(keys, keyAt, flows, at, segment));
   }
 
@@ -74,6 +77,7 @@ export class FlowSegments {
       ack: 0,
       window: 0,
       flags: Flag.RST,
+      payload: 0 as const,
     };
     this.#inward.send(this.#frames.build(keys, keyAt, flows, at, toReplica));
     const toClient = {
@@ -82,6 +86,7 @@ export class FlowSegments {
       ack: flows.getUint32(at + FLOW.client_end, true),
       window: 0,
       flags: Flag.RST | Flag.ACK,
+      payload: 0 as const,
     };
     this.#wire.send(this.#frames.build(keys, keyAt, flows, at, toClient));
   }

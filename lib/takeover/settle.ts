@@ -19,7 +19,8 @@ const LAST = 2000;
 
 /**
  * Wakes and announces again, removes flows from the care of the programs as they come into step, and enters active
- * mode for good when none is left. `onReset` is told of flows that could not be kept. Ends early when `stop` is aborted; the next start of `shadow` or `takeover` goes on.
+ * mode for good when none is left. `onReset` is told of flows that could not be kept. Ends early when `stop` is
+ * aborted: the programs then go on looking after the flows that are left.
  */
 export async function settle(
   takeover: Takeover,
@@ -47,7 +48,11 @@ export async function settle(
         if (announcements.length === 0) return;
       }
     }
-    const next = Math.min(wakes[0] ?? Infinity, announcements[0] ?? Infinity, elapsed + 100);
+    const next = Math.min(
+      wakes[0] ?? Infinity,
+      announcements[0] ?? Infinity,
+      elapsed + (elapsed < LAST ? 100 : 1000),
+    );
     await pause(Math.max(1, next - elapsed), stop);
   }
 }

@@ -3,8 +3,10 @@
  *
  * @module
  */
-import type { Batch, BpfMap } from "../../ffi/bpf_map.ts";
-import { Injector } from "../../ffi/libpcap.ts";
+import { join } from "node:path";
+import { type Batch, BpfMap } from "../../ffi/bpf_map.ts";
+import { Injector, PcapError } from "../../ffi/libpcap.ts";
+import { interfaceIndex } from "../../ffi/tc.ts";
 import { familyOf, parseMac, parseService, to16Bytes } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import type { ActiveFields } from "../event.ts";
@@ -19,7 +21,7 @@ import {
   readFlowKey,
 } from "../flow/layout.ts";
 import { openPinnedMaps } from "../program/instance.ts";
-import { readRecord } from "../program/run_dir.ts";
+import { type InstanceRecord, pinDir, readRecord } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
 import { arpAnnouncement, neighbourAdvertisement, nobodysFrame } from "./frames.ts";
 import { type FlowPlace, FlowSegments, lostBytes, missingBytes } from "./segments.ts";
@@ -51,6 +53,11 @@ export class Takeover implements Disposable {
   readonly services: string[];
   /** The service addresses. */
   readonly addresses: readonly string[];
+  /** Frames that could not be sent, so far. */
+  unsent = 0;
+  readonly #runDir: string;
+  readonly #ifindex: number;
+  readonly #opened: DisposableStack;
   readonly #maps: Map<string, BpfMap>;
   readonly #control: Control;
   #batch: Batch;
@@ -60,20 +67,26 @@ export class Takeover implements Disposable {
   readonly #segments: FlowSegments;
 
   private constructor(
-    record: { interface: string; services: string[] },
+    runDir: string,
+    record: InstanceRecord,
     maps: Map<string, BpfMap>,
+    control: Control,
     wire: Injector,
     inward: Injector,
+    opened: DisposableStack,
   ) {
+    this.#runDir = runDir;
     this.interface = record.interface;
+    this.#ifindex = interfaceIndex(record.interface);
     this.services = record.services;
     this.addresses = [...new Set(record.services.map((text) => parseService(text).address))];
     this.#maps = maps;
-    this.#control = new Control(this.map("control"));
+    this.#control = control;
     this.#batch = this.map("flows").entries();
     this.#wire = wire;
     this.#inward = inward;
     this.#segments = new FlowSegments(wire, inward);
+    this.#opened = opened;
     const mac = macOf(record.interface);
     this.#announcements = this.addresses.flatMap((address) => announcements(address, mac));
   }
@@ -95,18 +108,29 @@ export class Takeover implements Disposable {
         },
       );
     }
-    const opened: Disposable[] = [...maps.values()];
+    const opened = new DisposableStack();
     try {
-      const wire = new Injector(record.interface);
-      opened.push(wire);
-      const inward = new Injector(record.interface, MARK_INJECTED);
-      opened.push(inward);
-      const takeover = new Takeover(record, maps, wire, inward);
+      for (const map of maps.values()) opened.use(map);
+      const wire = opened.use(new Injector(record.interface));
+      const inward = opened.use(new Injector(record.interface, MARK_INJECTED));
+      const control = opened.use(new Control(maps.get("control")!));
+      const takeover = new Takeover(runDir, record, maps, control, wire, inward, opened);
       takeover.#rehearse();
       return takeover;
     } catch (error) {
-      for (const thing of opened) thing[Symbol.dispose]();
+      opened.dispose();
       throw error;
+    }
+  }
+
+  /** Whether the shadow is still the one that this was prepared for. */
+  isCurrent(): boolean {
+    try {
+      using pinned = BpfMap.openPinned(join(pinDir(this.#runDir, shadowKind.name), "control"));
+      return pinned.info.id === this.map("control").info.id &&
+        interfaceIndex(this.interface) === this.#ifindex;
+    } catch {
+      return false;
     }
   }
 
@@ -149,7 +173,17 @@ export class Takeover implements Disposable {
 
   /** Announces the service addresses at this host's MAC address. */
   announce(): void {
-    for (const frame of this.#announcements) this.#wire.send(frame);
+    for (const frame of this.#announcements) this.#try(() => this.#wire.send(frame));
+  }
+
+  /** One frame that cannot be sent must not keep the others from being sent. */
+  #try(send: () => void): void {
+    try {
+      send();
+    } catch (error) {
+      if (!(error instanceof PcapError)) throw error;
+      this.unsent += 1;
+    }
   }
 
   /**
@@ -164,7 +198,7 @@ export class Takeover implements Disposable {
       } else if (lostBytes(place) > 0) {
         result.reset.push(this.#reset(place));
       } else {
-        this.#segments.wake(place);
+        this.#try(() => this.#segments.wake(place));
         result.woken += 1;
       }
     });
@@ -172,8 +206,9 @@ export class Takeover implements Disposable {
   }
 
   /**
-   * Ends the programs' care for the flows that are in step with their clients; with `last` for all of them, and those
-   * whose replica still lacks bytes are reset. Returns how many flows are left.
+   * Ends the programs' care for the flows that are in step with their clients. With `last`, those whose replica still
+   * lacks bytes of the client are reset. Returns how many flows are left: without care, a client that is ahead of its
+   * replica would not be heard.
    */
   letGo(last: boolean): { left: number; reset: ResetFlow[] } {
     const result: { left: number; reset: ResetFlow[] } = { left: 0, reset: [] };
@@ -186,7 +221,7 @@ export class Takeover implements Disposable {
       } else if (missingBytes(place) > 0) {
         if (last) result.reset.push(this.#reset(place));
         else result.left += 1;
-      } else if (last || !behind) {
+      } else if (!behind) {
         this.#forget(place);
       } else {
         result.left += 1;
@@ -205,7 +240,7 @@ export class Takeover implements Disposable {
   }
 
   #reset(place: FlowPlace): ResetFlow {
-    this.#segments.reset(place);
+    this.#try(() => this.#segments.reset(place));
     this.#forget(place);
     return { ...readFlowKey(place.keys, place.keyAt), missing: missingBytes(place) };
   }
@@ -223,10 +258,7 @@ export class Takeover implements Disposable {
 
   /** Closes maps and sockets; the takeover stands. */
   [Symbol.dispose](): void {
-    this.#control[Symbol.dispose]();
-    for (const map of this.#maps.values()) map[Symbol.dispose]();
-    this.#wire[Symbol.dispose]();
-    this.#inward[Symbol.dispose]();
+    this.#opened.dispose();
   }
 
   /** Runs the code of the event on made-up flows, so that it is compiled when the event comes. */

@@ -94,6 +94,7 @@ function build(frames: SegmentFrames, made: Made): Uint8Array {
     ack,
     window,
     flags: Flag.ACK,
+    payload: 0,
   });
 }
 

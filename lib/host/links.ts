@@ -1,0 +1,38 @@
+/**
+ * The interfaces of this host, by iproute2: /sys shows those of another network namespace where only the network
+ * namespace was changed.
+ *
+ * @module
+ */
+import { ExitStatus, Failure } from "../failure.ts";
+
+/** Runs `ip` or `tc` to its end, and returns what it printed; empty where it failed. */
+function iproute(tool: "ip" | "tc", ...args: string[]): string {
+  try {
+    const output = new Deno.Command(tool, { args, stdin: "null", stderr: "null" }).outputSync();
+    return output.success ? new TextDecoder().decode(output.stdout) : "";
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Failure(ExitStatus.UNAVAILABLE, `Program "${tool}" is not installed`, {
+      mend: "apt-get install iproute2",
+      cause: error,
+    });
+  }
+}
+
+/** The names of the Ethernet interfaces, up or down. */
+export function etherInterfaces(): string[] {
+  const links: { ifname: string; link_type: string }[] = JSON.parse(
+    iproute("ip", "-j", "link", "show") || "[]",
+  );
+  return links.filter((link) => link.link_type === "ether").map((link) => link.ifname);
+}
+
+/** Removes the clsact qdisc of interface `name` where no filter is left in it. */
+export function removeEmptyClsact(name: string): void {
+  const filters = ["ingress", "egress"].map((direction) =>
+    iproute("tc", "filter", "show", "dev", name, direction).trim()
+  );
+  if (filters.some((text) => text !== "")) return;
+  iproute("tc", "qdisc", "del", "dev", name, "clsact");
+}
