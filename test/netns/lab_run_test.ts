@@ -52,7 +52,7 @@ const CASES: readonly Case[] = [
 for (const family of ["4", "6"]) {
   for (const { name, args, bytes } of CASES) {
     Deno.test({
-      name: `lab run: a plain ${name} over IPv${family} arrives whole`,
+      name: `lab run: plain ${name} over IPv${family} arrives whole`,
       ignore,
       fn: () =>
         withLab(async (lab) => {
@@ -86,7 +86,7 @@ const FAILING: readonly Omit<Case, "bytes">[] = [
 for (const family of ["4", "6"]) {
   for (const { name, args } of FAILING) {
     Deno.test({
-      name: `lab run: a ${name} over IPv${family} survives the failure of its server`,
+      name: `lab run: ${name} over IPv${family} survives the failure of its server`,
       ignore,
       fn: () =>
         withLab(async (lab) => {
