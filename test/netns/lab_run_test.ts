@@ -273,11 +273,11 @@ Deno.test({
 });
 
 /** A run in its own process, to be ended from outside. */
-function start(lab: TestLab): Deno.ChildProcess {
+function start(lab: TestLab, ...args: string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--quiet", join(checkout, "cli", "main.ts")],
-      ...["lab", "run", "--json", "--size", "200M", ...lab.flags],
+      ...["lab", "run", "--json", ...lab.flags, ...args],
     ],
     stdin: "null",
     stdout: "piped",
@@ -296,13 +296,21 @@ async function waitForProcess(lab: TestLab, what: string): Promise<void> {
   lab.look();
 }
 
-for (const [signal, what] of [["SIGINT", ""], ["SIGTERM", "shadow"], ["SIGINT", "curl"]] as const) {
+const INTERRUPTIONS = [
+  ["SIGINT", "", "download"],
+  ["SIGTERM", "shadow", "download"],
+  ["SIGINT", "curl", "download"],
+  ["SIGTERM", "nginx-primary", "connections"],
+  ["SIGTERM", "web-client", "connections"],
+] as const;
+
+for (const [signal, what, workload] of INTERRUPTIONS) {
   Deno.test({
     name: `lab run: ${signal} ${what ? `once ${what} runs` : "while building"} leaves nothing`,
     ignore,
     fn: () =>
       withLab(async (lab) => {
-        const child = start(lab);
+        const child = start(lab, "--workload", workload);
         await waitForProcess(lab, what);
         child.kill(signal);
         // An impatient user presses again.

@@ -178,7 +178,7 @@ Deno.test("lab programs: connections whose documents are right, wrong, short, re
         await conn.write(Uint8Array.from([...head, ...body]));
     }
   };
-  const flows = await against(web, "web_client", { connections: 7, rate: 200, size });
+  const flows = await against(web, "web_client", { connections: 7, documents: 6, rate: 200, size });
   assert.deepEqual([flows.ended, flows.failures], [7, 4]);
   assert.match(flows.problem()!, /^4 of 7 flows failed, flow [1-4]: /);
 });
