@@ -40,7 +40,13 @@ export class FlowClient {
     });
     this.#process = process;
     for await (const line of readLines(process.stdout, { maxLine: MAX_LINE })) {
-      if ("line" in line) this.flows.take(JSON.parse(line.line) as Report);
+      if ("error" in line) continue;
+      try {
+        this.flows.take(JSON.parse(line.line) as Report);
+      } catch (error) {
+        // A program that is stopped may leave half a line.
+        if (!(error instanceof SyntaxError)) throw error;
+      }
     }
     const { success, code } = await process.status;
     if (success) return this.flows.problem();

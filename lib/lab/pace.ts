@@ -69,12 +69,12 @@ export function amountOf(
   }
   if (!isConversation(workload)) {
     const size = wish.size ?? (workload === "connections" ? flows * DOCUMENT_SIZE : TRANSFER_SIZE);
-    if (size < flows) refuseLess(workload, flows, size, flows);
+    if (size < flows) refuseLess(flows, size, flows);
     return { flows, size };
   }
   const second = messageRate(flows) * flows * MESSAGE_SIZE;
   const size = wish.size ?? CONVERSATION_SECONDS * second;
-  if (size < flows * MESSAGE_SIZE) refuseLess(workload, flows, size, flows * MESSAGE_SIZE);
+  if (size < flows * MESSAGE_SIZE) refuseLess(flows, size, flows * MESSAGE_SIZE);
   if (size > MAX_CONVERSATION_SECONDS * second) {
     throw new Failure(
       ExitStatus.USAGE,
@@ -87,14 +87,11 @@ export function amountOf(
   return { flows, size };
 }
 
-function refuseLess(workload: WorkloadName, flows: number, size: number, least: number): never {
-  throw new Failure(
-    ExitStatus.USAGE,
-    `${size} bytes are too few for ${flows} flows of "${workload}"`,
-    {
-      mend: `choose a --size of at least ${least}`,
-    },
-  );
+function refuseLess(flows: number, size: number, least: number): never {
+  const count = flows === 1 ? "one flow" : `${flows} flows`;
+  throw new Failure(ExitStatus.USAGE, `Size ${size} is too small for ${count}`, {
+    mend: `choose a --size of at least ${least}`,
+  });
 }
 
 /** Seconds that a client needs where nothing fails. */

@@ -40,14 +40,16 @@ export function verbOf({ workload }: Pick<Scenario, "workload">): string {
 /** What is run, in one line. */
 export function describeScenario(scenario: Scenario): string {
   const { family, workload, size, failure, plain } = scenario;
-  const amount = `${workload} of ${formatBytes(size)}`;
+  const amount = workload === "connections"
+    ? `${scenario.flows} connections, ${formatBytes(size)} in all,`
+    : `${workload} of ${formatBytes(size)}`;
   const what = `${amount} ${describePace(scenario)}${family === 6 ? " over IPv6" : ""}`;
   if (plain) return `${what}, without t2cp`;
   return failure === "host" ? `${what}; the primary is cut off` : `${what}; nothing fails`;
 }
 
 function describePace({ workload, flows, rate }: Scenario): string {
-  if (workload === "connections") return `by ${flows} of them, ${CONNECTION_RATE} a second`;
+  if (workload === "connections") return `${CONNECTION_RATE} a second`;
   if (!isConversation(workload)) return `at ${rate > 0 ? `${formatBytes(rate)}/s` : "full speed"}`;
   const pace = `${messageRate(flows)} messages a second`;
   return flows === 1 ? `at ${pace}` : `in ${flows} flows, ${pace} on each`;
@@ -92,10 +94,13 @@ function reportMeasures(measures: Measures, paint: Paint): string[] {
     );
     const spread = measures.takeover_flows_ms;
     if (spread !== undefined) {
-      rows.push([`  first of ${spread.flows} flows`, formatMillis(spread.first)]);
-      rows.push(["  median", formatMillis(spread.p50)]);
-      rows.push(["  last", formatMillis(spread.last)]);
+      rows.push([`  of ${spread.flows} flows, the first`, formatMillis(spread.first)]);
+      rows.push(["  the median", formatMillis(spread.p50)]);
+      rows.push(["  the last", formatMillis(spread.last)]);
     }
+  }
+  if (typeof measures.failures === "number") {
+    rows.push(["connections that failed", `${measures.failures} of ${measures.flows}`]);
   }
   if (["download", "upload"].includes(measures.workload)) {
     const speed = (value: number | null) => value === null ? "–" : `${formatBytes(value)}/s`;

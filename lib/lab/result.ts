@@ -5,7 +5,7 @@
  */
 
 import { maximum, median } from "./measure.ts";
-import type { Measures } from "./scenario.ts";
+import type { Measures, TakeoverSpread } from "./scenario.ts";
 
 /** The measurements of a whole scenario: medians, and the worst of each duration. */
 export interface Result extends Measures {
@@ -35,6 +35,8 @@ export function sumUp(
     value === null ? null : Number(value.toFixed(digits));
   const millis = (field: Duration) => rounded(median(all(field)), 3);
   const speed = (field: Speed) => rounded(median(all(field)), 0);
+  const spreads = runs.flatMap(({ takeover_flows_ms: spread }) => spread ?? []);
+  const failures = runs.flatMap(({ failures }) => typeof failures === "number" ? failures : []);
   const problems = new Set(runs.flatMap(({ problem }) => problem ?? []));
   const bytes = median(runs.map((run) => run.bytes)) ?? 0;
   return {
@@ -52,11 +54,28 @@ export function sumUp(
     detect_ms_max: maximum(all("detect_ms")),
     takeover_ms: millis("takeover_ms"),
     takeover_ms_max: maximum(all("takeover_ms")),
+    ...(spreads.length === 0 ? {} : { takeover_flows_ms: medianSpread(spreads) }),
+    ...(failures.length === 0 ? {} : { failures: failures.reduce((sum, next) => sum + next) }),
     took_ms: millis("took_ms"),
     bytes: Math.round(bytes),
     throughput: speed("throughput"),
     throughput_before: speed("throughput_before"),
     throughput_after: speed("throughput_after"),
     ...(problems.size === 0 ? {} : { problem: [...problems].join("; ") }),
+  };
+}
+
+/** The median of each figure. */
+function medianSpread(spreads: readonly TakeoverSpread[]): TakeoverSpread {
+  const of = (field: keyof TakeoverSpread, digits: number) => {
+    const value = median(spreads.map((spread) => spread[field]));
+    return value === null ? null : Number(value.toFixed(digits));
+  };
+  return {
+    flows: of("flows", 0)!,
+    first: of("first", 3),
+    p50: of("p50", 3),
+    p99: of("p99", 3),
+    last: of("last", 3),
   };
 }

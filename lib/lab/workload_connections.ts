@@ -1,7 +1,7 @@
 /**
- * Connections: one short HTTP connection after the other, at a steady pace, each for a document of
- * its own from nginx; every byte is compared. Those begun while nobody answers are up to the
- * client's retransmission of its SYN.
+ * Connections: one short HTTP connection after the other, at a steady pace, each for another
+ * document from nginx than those around it; every byte is compared. Those begun while nobody answers
+ * are up to the client's retransmission of its SYN.
  *
  * @module
  */
@@ -16,6 +16,9 @@ import type { WebTask } from "./program/protocol.ts";
 import { documentDirectory, type ServerRole, startWebServer, WEB_PORT } from "./servers.ts";
 import { SERVICE_ADDRESSES } from "./topology.ts";
 import type { Workload, WorkloadOptions } from "./workload.ts";
+
+/** How many documents there are at most; so many connections have each one of its own. */
+const DOCUMENTS = 100;
 
 /** See the module. */
 export class Connections implements Workload {
@@ -34,6 +37,7 @@ export class Connections implements Workload {
       port: WEB_PORT,
       rate: CONNECTION_RATE,
       connections: flows,
+      documents: Math.min(flows, DOCUMENTS),
       size: Math.floor(size / flows),
     };
     this.commandLine = quote(programLine("web_client", this.#task));
@@ -47,9 +51,12 @@ export class Connections implements Workload {
     const { lab, scratch } = this.#options;
     const directory = documentDirectory(scratch);
     await Deno.mkdir(directory);
-    const { connections, size } = this.#task;
-    for (let number = 0; number < connections; number++) {
-      await Deno.writeFile(`${directory}/${number}`, messages(number * FLOW_MESSAGES, size));
+    const { documents, size } = this.#task;
+    for (let number = 0; number < documents; number++) {
+      // Once the lab is being taken down, no file may come up in what is being removed.
+      await new Promise((resolve) => setTimeout(resolve));
+      lab.requireStanding();
+      Deno.writeFileSync(`${directory}/${number}`, messages(number * FLOW_MESSAGES, size));
     }
     for (const role of roles) await startWebServer(lab, role, scratch);
   }

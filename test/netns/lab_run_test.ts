@@ -25,47 +25,118 @@ async function runJson(lab: TestLab, ...args: string[]): Promise<Record<string, 
   return events;
 }
 
+/** A workload as small as it says something, and what it moves. */
+interface Case {
+  name: string;
+  args: string[];
+  bytes: number;
+}
+
+const CASES: readonly Case[] = [
+  { name: "download", args: ["--workload", "download", "--size", "10M"], bytes: 10e6 },
+  { name: "upload", args: ["--workload", "upload", "--size", "10M"], bytes: 10e6 },
+  { name: "echo", args: ["--workload", "echo", "--size", "12800"], bytes: 12_800 },
+  {
+    name: "echo in 20 flows",
+    args: ["--workload", "echo", "--flows", "20", "--size", "12800"],
+    bytes: 12_800,
+  },
+  { name: "chat", args: ["--workload", "chat", "--size", "12800"], bytes: 12_800 },
+  {
+    name: "series of connections",
+    args: ["--workload", "connections", "--flows", "200"],
+    bytes: 200 * 4096,
+  },
+];
+
+for (const family of ["4", "6"]) {
+  for (const { name, args, bytes } of CASES) {
+    Deno.test({
+      name: `lab run: plain ${name} over IPv${family} arrives whole`,
+      ignore,
+      fn: () =>
+        withLab(async (lab) => {
+          const events = await runJson(lab, "--plain", "--family", family, ...args);
+          const result = events.at(-1)!;
+          assert.equal(result.ok, true);
+          assert.equal(result.sha256_equal, true);
+          assert.equal(result.failure, "none");
+          assert.equal(result.family, Number(family));
+          assert.equal(result.bytes, bytes);
+          assert.deepEqual([result.detect_ms, result.takeover_ms], [null, null]);
+          assert.ok(Number(result.throughput) > 0);
+        }),
+    });
+  }
+}
+
+const FAILING: readonly Omit<Case, "bytes">[] = [
+  { name: "download", args: ["--workload", "download", "--size", "30M"] },
+  { name: "upload", args: ["--workload", "upload", "--size", "30M"] },
+  { name: "echo", args: ["--workload", "echo", "--size", "25600"] },
+  {
+    name: "echo in 20 flows",
+    args: ["--workload", "echo", "--flows", "20", "--size", "25600"],
+  },
+  { name: "chat", args: ["--workload", "chat", "--size", "25600"] },
+  { name: "chat in 10 flows", args: ["--workload", "chat", "--flows", "10"] },
+  { name: "series of connections", args: ["--workload", "connections", "--flows", "300"] },
+];
+
+for (const family of ["4", "6"]) {
+  for (const { name, args } of FAILING) {
+    Deno.test({
+      name: `lab run: ${name} over IPv${family} survives the failure of its server`,
+      ignore,
+      fn: () =>
+        withLab(async (lab) => {
+          const events = await runJson(lab, "--family", family, ...args);
+          const result = events.at(-1)!;
+          assert.equal(result.ok, true, JSON.stringify(result));
+          assert.equal(result.sha256_equal, true);
+          assert.equal(result.failure, "host");
+          for (const field of ["stall_ms", "detect_ms", "takeover_ms"]) {
+            assert.ok(Number(result[field]) > 0, `${field} ${result[field]}`);
+          }
+          if (args.includes("connections")) assert.equal(result.failures, 0);
+          else if (args.includes("--flows")) {
+            const spread = result.takeover_flows_ms as Record<string, number>;
+            assert.equal(spread.flows, Number(args[args.indexOf("--flows") + 1]));
+            assert.ok(spread.first! <= spread.p50! && spread.p50! <= spread.last!);
+            assert.equal(spread.last, result.takeover_ms);
+          }
+          const types = events.map(({ type }) => type);
+          for (const type of ["started", "up", "failed", "active", "lab.mark", "lab.run"]) {
+            assert.ok(types.includes(type), type);
+          }
+          const service = family === "4" ? /^10\.77\.0\.100:/ : /^\[2001:db8:77::100\]:/;
+          const [opened] = events.filter(({ type }) => type === "flow.open");
+          if (opened !== undefined) assert.match(String(opened.server), service);
+        }),
+    });
+  }
+}
+
+for (const [interval, seconds] of [[17, 0.05], [500, 1.5]] as const) {
+  Deno.test({
+    name: `lab run: the takeover is as quick after a detection that may take ${seconds} s`,
+    ignore,
+    fn: () =>
+      withLab(async (lab) => {
+        const timers = ["--interval", String(interval), "--multiplier", "3"];
+        const events = await runJson(lab, "--workload", "chat", "--after", "1s", ...timers);
+        const result = events.at(-1)!;
+        assert.equal(result.ok, true, JSON.stringify(result));
+        assert.ok(Number(result.detect_ms) > interval, `detect_ms ${result.detect_ms}`);
+        // Far below the retransmission timeout that the client has come to meanwhile.
+        assert.ok(Number(result.takeover_ms) < 100, `takeover_ms ${result.takeover_ms}`);
+      }),
+  });
+}
+
 const SIZES = { download: "10M", upload: "10M", echo: "12800" } as const;
 
 for (const workload of ["download", "upload", "echo"] as const) {
-  Deno.test({
-    name: `lab run: a plain ${workload} arrives whole`,
-    ignore,
-    fn: () =>
-      withLab(async (lab) => {
-        const size = SIZES[workload];
-        const events = await runJson(lab, "--plain", "--workload", workload, "--size", size);
-        const result = events.at(-1)!;
-        assert.equal(result.ok, true);
-        assert.equal(result.sha256_equal, true);
-        assert.equal(result.failure, "none");
-        assert.equal(result.bytes, workload === "echo" ? 12_800 : 10e6);
-        assert.deepEqual([result.detect_ms, result.takeover_ms], [null, null]);
-        assert.ok(Number(result.throughput) > 0);
-      }),
-  });
-
-  Deno.test({
-    name: `lab run: ${workload} survives the failure of its server`,
-    ignore,
-    fn: () =>
-      withLab(async (lab) => {
-        const size = workload === "echo" ? "25600" : "30M";
-        const events = await runJson(lab, "--workload", workload, "--size", size);
-        const result = events.at(-1)!;
-        assert.equal(result.ok, true, JSON.stringify(result));
-        assert.equal(result.sha256_equal, true);
-        assert.equal(result.failure, "host");
-        for (const field of ["stall_ms", "detect_ms", "takeover_ms"]) {
-          assert.ok(Number(result[field]) > 0, `${field} ${result[field]}`);
-        }
-        const types = events.map(({ type }) => type);
-        for (const type of ["started", "up", "failed", "active", "lab.mark", "lab.run"]) {
-          assert.ok(types.includes(type), type);
-        }
-      }),
-  });
-
   Deno.test({
     name: `lab run: ${workload} with t2cp running and no failure`,
     ignore,
@@ -186,10 +257,12 @@ Deno.test({
     withLab(async (lab) => {
       const cases: [RegExp, string[]][] = [
         [/nothing survives a failure/, ["--plain", "--failure", "host"]],
-        [/echo of 60000000 bytes takes over an hour/, ["--workload", "echo", "--size", "60M"]],
+        [/"echo" of 60000000 bytes takes over an hour/, ["--workload", "echo", "--size", "60M"]],
         [/--size: Size "big" is not valid/, ["--size", "big"]],
         [/--after: Point in time "half" is not valid/, ["--after", "half"]],
-        [/Expected "chat" to be one of/, ["--workload", "chat"]],
+        [/Expected "talk" to be one of/, ["--workload", "talk"]],
+        [/IP version "5" is not valid; write 4 or 6/, ["--family", "5"]],
+        [/"upload" has one flow/, ["--workload", "upload", "--flows", "2"]],
       ];
       for (const [message, args] of cases) {
         const outcome = await t2cp("lab", "run", ...lab.flags, ...args);
@@ -200,11 +273,11 @@ Deno.test({
 });
 
 /** A run in its own process, to be ended from outside. */
-function start(lab: TestLab): Deno.ChildProcess {
+function start(lab: TestLab, ...args: string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--quiet", join(checkout, "cli", "main.ts")],
-      ...["lab", "run", "--json", "--size", "200M", ...lab.flags],
+      ...["lab", "run", "--json", ...lab.flags, ...args],
     ],
     stdin: "null",
     stdout: "piped",
@@ -223,13 +296,21 @@ async function waitForProcess(lab: TestLab, what: string): Promise<void> {
   lab.look();
 }
 
-for (const [signal, what] of [["SIGINT", ""], ["SIGTERM", "shadow"], ["SIGINT", "curl"]] as const) {
+const INTERRUPTIONS = [
+  ["SIGINT", "", "download"],
+  ["SIGTERM", "shadow", "download"],
+  ["SIGINT", "curl", "download"],
+  ["SIGTERM", "nginx-primary", "connections"],
+  ["SIGTERM", "web-client", "connections"],
+] as const;
+
+for (const [signal, what, workload] of INTERRUPTIONS) {
   Deno.test({
     name: `lab run: ${signal} ${what ? `once ${what} runs` : "while building"} leaves nothing`,
     ignore,
     fn: () =>
       withLab(async (lab) => {
-        const child = start(lab);
+        const child = start(lab, "--workload", workload);
         await waitForProcess(lab, what);
         child.kill(signal);
         // An impatient user presses again.

@@ -12,7 +12,16 @@ Deno.test({
     withLab(async ({ flags, runDir, name, look }) => {
       const up = await t2cp("lab", "up", ...flags);
       assert.equal(up.status, 0, up.stderr);
-      for (const text of ["10.77.1.2", "10.77.0.11", "10.77.0.12", "10.77.0.100", "02:77:"]) {
+      for (
+        const text of [
+          "10.77.1.2",
+          "10.77.0.11",
+          "10.77.0.12",
+          "10.77.0.100",
+          "02:77:",
+          "2001:db8:77::100",
+        ]
+      ) {
         assert.ok(up.stdout.includes(text), text);
       }
       look();
@@ -26,6 +35,12 @@ Deno.test({
 
       const exec = (role: string, ...argv: string[]) =>
         t2cp("lab", "exec", ...flags, role, "--", ...argv);
+      for (const role of ["client", "gateway", "primary", "backup"]) {
+        const tentative = await exec(role, "ip", "-6", "address", "show", "tentative");
+        assert.deepEqual(tentative, { status: 0, stdout: "", stderr: "" });
+      }
+      const route = await exec("backup", "ip", "-6", "route", "show", "default");
+      assert.match(route.stdout, /via 2001:db8:77::1 .*initrwnd 10000 congctl cubic/);
       const status = await exec("client", "sh", "-c", "echo to stdout; echo to stderr >&2; exit 7");
       assert.deepEqual(status, { status: 7, stdout: "to stdout\n", stderr: "to stderr\n" });
       assert.match((await exec("backup", "t2cp", "--version")).stdout, /^[0-9]+\.[0-9]+/);

@@ -63,6 +63,13 @@ Deno.test("lab measure: look-ups agree with a plain search in any progress", () 
   );
 });
 
+Deno.test("lab measure: the wait from a moment to the next one", () => {
+  const progress = progressOf([100, 1], [300, 1]);
+  assert.deepEqual(progress.waits(120), [180]);
+  assert.deepEqual(progress.waits(300), [0]);
+  assert.deepEqual(progress.waits(301), []);
+});
+
 Deno.test("lab measure: median, quantile and maximum leave out what is missing", () => {
   assert.equal(median([3, null, 1, 2]), 2);
   assert.equal(median([4, 1]), 2.5);

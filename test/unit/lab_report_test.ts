@@ -5,11 +5,12 @@ import { quote } from "../../lib/lab/processes.ts";
 import { describeScenario, painter, reportResult, reportRun } from "../../lib/lab/report.ts";
 import { sumUp } from "../../lib/lab/result.ts";
 import type { Measures, Scenario } from "../../lib/lab/scenario.ts";
-import { message, MESSAGE_SIZE } from "../../lib/lab/workload_echo.ts";
 
 const scenario: Scenario = {
   workload: "download",
   failure: "host",
+  family: 4,
+  flows: 1,
   size: 1000,
   rate: 40e6,
   link: 0,
@@ -24,6 +25,8 @@ function measures(fields: Partial<Measures> = {}): Measures {
     ok: true,
     workload: "download",
     failure: "host",
+    family: 4,
+    flows: 1,
     sha256_equal: true,
     stall_ms: 150,
     detect_ms: 148,
@@ -102,30 +105,64 @@ Deno.test("lab report: a run that never had a byte", () => {
   assert.match(lines.at(-1)!, /not ok: curl ended/);
 });
 
+Deno.test("lab result: flows' takeovers as medians of each figure, failures as their sum", () => {
+  const spread = (first: number, last: number) => ({ flows: 3, first, p50: 2, p99: 3, last });
+  const runs = [
+    measures({ takeover_flows_ms: spread(1, 4), failures: 0 }),
+    measures({ takeover_flows_ms: spread(3, 9.5), failures: 2 }),
+    measures({ failures: 1 }),
+  ];
+  const result = sumUp(runs, { ...scenario, family: 6, flows: 3 }, 3);
+  assert.deepEqual(result.takeover_flows_ms, { flows: 3, first: 2, p50: 2, p99: 3, last: 6.75 });
+  assert.deepEqual([result.failures, result.family, result.flows], [3, 6, 3]);
+  assert.equal("failures" in sumUp([measures()], scenario, 1), false);
+});
+
+Deno.test("lab report: several flows, and connections that failed", () => {
+  const takeover = { flows: 300, first: 1, p50: 2, p99: 3, last: 4 };
+  const run = measures({ flows: 300, takeover_flows_ms: takeover, failures: 7 });
+  const text = reportRun(scenario, run, { progress: new Progress() }, painter(false)).join("\n");
+  assert.match(
+    text,
+    /of 300 flows, the first +1\.00 ms\n +the median +2\.00 ms\n +the last +4\.00/,
+  );
+  assert.match(text, /connections that failed +7 of 300/);
+});
+
 Deno.test("lab report: scenario and summary in words", () => {
   assert.equal(describeScenario(scenario), "download of 1 kB at 40 MB/s; the primary is cut off");
   assert.match(describeScenario({ ...scenario, plain: true, rate: 0 }), /full speed, without t2cp/);
+  assert.equal(
+    describeScenario({ ...scenario, workload: "echo", flows: 300, family: 6 }),
+    "echo of 1 kB in 300 flows, 10 messages a second on each over IPv6; the primary is cut off",
+  );
+  assert.match(
+    describeScenario({ ...scenario, workload: "connections", flows: 2000, failure: "none" }),
+    /^2000 connections, 1 kB in all, 200 a second; nothing fails$/,
+  );
   const summary = reportResult(sumUp([measures(), measures()], scenario, 2), painter(false));
   assert.match(summary[0]!, /^2 runs/);
 });
 
 Deno.test("lab processes: a quoted command line survives a shell", async () => {
-  const words = ["plain", "a b", "it's", "$HOME", "", "*", 'q"q', "10.77.0.100:80", "~", "a=b"];
+  const words = [
+    "plain",
+    "a b",
+    "it's",
+    "$HOME",
+    "",
+    "*",
+    'q"q',
+    "10.77.0.100:80",
+    "~",
+    "a=b",
+    "[1:2]:3",
+  ];
   const command = new Deno.Command("sh", {
     args: ["-c", `printf '%s\\n' ${quote(words)}`],
   });
   const { stdout } = await command.output();
   assert.deepEqual(new TextDecoder().decode(stdout).trimEnd().split("\n"), words);
-});
-
-Deno.test("lab echo: messages have one length, a number, and end in a line end", () => {
-  for (const index of [0, 1, 26, 999_999]) {
-    const text = new TextDecoder().decode(message(index));
-    assert.equal(text.length, MESSAGE_SIZE);
-    assert.ok(text.startsWith(`${index} `));
-    assert.ok(text.endsWith("\n"));
-  }
-  assert.notDeepEqual(message(1), message(2));
 });
 
 Deno.test("packages: only what dpkg calls installed counts", () => {

@@ -30,6 +30,8 @@ export interface ConversationTask extends Task {
 export interface WebTask extends Task {
   /** How many connections it makes, one after the other. */
   connections: number;
+  /** How many documents there are; the connections ask for them in turn. */
+  documents: number;
   /** Bytes of each document. */
   size: number;
 }

@@ -11,15 +11,16 @@ import { report, runFlow, sendAll, type WebTask } from "./protocol.ts";
 
 const task: WebTask = JSON.parse(Deno.args[0]!);
 
-/** Asks for document `flow` and compares it. */
+/** Asks for the document that is flow number `flow`'s turn, and compares it. */
 async function fetchDocument(
   conn: Deno.TcpConn,
   flow: number,
   begun: number,
 ): Promise<string | undefined> {
-  const request = `GET /${flow} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n`;
+  const document = flow % task.documents;
+  const request = `GET /${document} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n`;
   await sendAll(conn, new TextEncoder().encode(request));
-  const check = new MessageCheck(flow * FLOW_MESSAGES);
+  const check = new MessageCheck(document * FLOW_MESSAGES);
   const buffer = new Uint8Array(64 * 1024);
   let head: string | undefined = "";
   for (let got = await conn.read(buffer); got !== null; got = await conn.read(buffer)) {
