@@ -12,6 +12,8 @@ import {
 
 /** A host that is what a backup should be, or differs by what is given. */
 interface MadeUp {
+  /** The interface that has the addresses. */
+  on?: string;
   sysctl?: Record<string, string | undefined>;
   addresses?: string[];
   listeners?: Listener[];
@@ -28,12 +30,15 @@ const SYSCTLS: Record<string, string> = {
 };
 
 function host(made: MadeUp = {}): HostFacts {
-  const { sysctl = {}, addresses = ["127.0.0.1", "::1", "10.0.0.12", "10.0.0.1", "2001:db8::1"] } =
-    made;
+  const {
+    sysctl = {},
+    addresses = ["127.0.0.1", "::1", "10.0.0.12", "10.0.0.1", "10.0.0.3", "2001:db8::1"],
+    on = "lo",
+  } = made;
   const settings: Record<string, string | undefined> = { ...SYSCTLS, ...sysctl };
   return {
     sysctl: (name) => settings[name],
-    addresses: () => addresses.map((address) => ({ name: "eth0", address })),
+    addresses: () => addresses.map((address) => ({ name: on, address })),
     listeners: () =>
       Promise.resolve(made.listeners ?? [{ address: "10.0.0.1", port: 80, mptcp: false }]),
     hasKernelFunction: () => made.kernelFunction ?? true,
@@ -176,6 +181,14 @@ Deno.test("preflight: a host that would answer ARP is warned, once for an addres
     hostWarnings(wanted, "eth0", host({ sysctl })),
     [warningFor("10.0.0.1"), warningFor("10.0.0.3")],
   );
+});
+
+Deno.test("preflight: an address on the interface itself is answered for whatever arp_ignore says", () => {
+  assert.deepEqual(hostWarnings(services("10.0.0.1:80"), "eth0", host({ on: "eth0" })), [
+    `While t2cp's programs are not attached, this host answers ARP for "10.0.0.1"; ` +
+    `ip address del 10.0.0.1/32 dev eth0`,
+  ]);
+  assert.deepEqual(hostWarnings(services("10.0.0.1:80"), "eth0", host({ on: "eth1" })), []);
 });
 
 Deno.test("preflight: the larger of the two arp_ignore settings counts, as in the kernel", () => {
