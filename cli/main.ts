@@ -12,6 +12,7 @@ const commands: Commands = {
   detect: () => import("./detect.ts"),
   takeover: () => import("./takeover.ts"),
   lab: () => import("./lab.ts"),
+  doctor: () => import("./doctor.ts"),
   schema: () => import("./schema.ts"),
 };
 

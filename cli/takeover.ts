@@ -13,6 +13,7 @@ interface Flags {
   on?: string;
   now: boolean;
   strict: boolean;
+  detach: boolean;
   runDir: string;
 }
 
@@ -42,6 +43,7 @@ async function takeover(flags: Flags): Promise<void> {
     runDir: flags.runDir,
     on: flags.now ? undefined : flags.on ?? "failed",
     strict: flags.strict,
+    detach: flags.detach,
   };
   const warn = (message: string): void => console.error(`t2cp takeover: ${message}`);
   await withOutput("takeover", ({ writer, emitter, stop, interrupted }) => {
@@ -75,6 +77,12 @@ export const command: Command<CommandContext> = buildCommand({
       strict: {
         kind: "boolean",
         brief: "End at an input line that is no event",
+        default: false,
+        withNegated: false,
+      },
+      detach: {
+        kind: "boolean",
+        brief: "Remove the programs once every connection goes on by itself",
         default: false,
         withNegated: false,
       },

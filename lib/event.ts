@@ -131,7 +131,7 @@ export interface WarningFields {
 export interface LabRunFields {
   /** Whether all was as it should be. */
   ok: boolean;
-  /** What the client did: `download`, `upload`, `echo`. */
+  /** What the client did: `download`, `upload`, `echo`, `chat`, `connections`. */
   workload: string;
   /** What failed: `host`, or `none`. */
   failure: string;
@@ -229,7 +229,7 @@ const flow = {
 };
 const labRun = {
   ok: flag("Whether all was as it should be"),
-  workload: text("What the client did: download, upload, echo"),
+  workload: text("What the client did: download, upload, echo, chat, connections"),
   failure: text("What failed: host, or none"),
   sha256_equal: flag("Whether exactly what was sent arrived"),
   stall_ms: measured("The longest time without a new byte at the client"),

@@ -17,6 +17,7 @@
 #include "gap.h"
 
 #define STATE_LISTEN 10
+#define EEXIST 17
 
 /* ICMPv6 types, RFC 4861 section 4. */
 #define ND_SOLICITATION 135
@@ -186,6 +187,7 @@ static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, 
 	struct flow f;
 	struct tcp_options o;
 
+	bpf_map_delete_elem(&strangers, key);
 	if (known && known->irs == p->seq)
 		return TC_ACT_STOLEN;
 	__builtin_memset(&f, 0, sizeof(f));
@@ -294,7 +296,13 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 	f->client_tsval = o.tsval;
 	f->client_tsecr = o.tsecr;
 	f->client_fin = !!(p->flags & TCP_FIN);
-	if (bpf_map_update_elem(&flows, key, f, BPF_ANY)) {
+	/* Another processor may handle a copy of the same segment: a switch floods what it does not know. */
+	switch (bpf_map_update_elem(&flows, key, f, BPF_NOEXIST)) {
+	case 0:
+		break;
+	case -EEXIST:
+		return TC_ACT_STOLEN;
+	default:
 		bpf_map_delete_elem(&handshakes, key);
 		report_unprotected(key, REASON_TABLE_FULL, 0);
 		return TC_ACT_STOLEN;

@@ -8,7 +8,7 @@
 #define MAX_SERVICES 64
 #define MAX_FLOWS 65536
 #define MAX_HANDSHAKES 16384
-#define MAX_STRANGERS 4096
+#define MAX_STRANGERS 16384
 #define STRANGERS_PER_SECOND 200
 
 struct {
@@ -42,7 +42,7 @@ struct {
 	__type(value, struct flow);
 } handshakes SEC(".maps");
 
-/* Flows already reported as unknown. */
+/* Flows that are reported as unknown already, or have ended lately: late segments of theirs are nothing new. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MAX_STRANGERS);
@@ -170,8 +170,11 @@ static __always_inline void open_flow(const struct control *c, const struct flow
 
 static __always_inline void close_flow(const struct control *c, const struct flow_key *key, __u32 reason)
 {
+	__u32 one = 1;
+
 	if (bpf_map_delete_elem(&flows, key))
 		return;
+	bpf_map_update_elem(&strangers, key, &one, BPF_ANY);
 	count(SHADOW_FLOWS_CLOSED);
 	if (c->flags & WANT_FLOW_EVENTS)
 		report(EVENT_FLOW_CLOSE, reason, key, 0);

@@ -4,7 +4,8 @@
  * @module
  */
 import { ExitStatus, Failure } from "../failure.ts";
-import type { HostFacts, Listener } from "../shadow/preflight.ts";
+import { iproute } from "./links.ts";
+import type { HostFacts, Listener, Route } from "../shadow/preflight.ts";
 
 /** This host, as the current network namespace shows it. */
 export const thisHost: HostFacts = {
@@ -32,7 +33,28 @@ export const thisHost: HostFacts = {
       return true;
     }
   },
+  defaultRoute(): Route | undefined {
+    return parseDefaultRoute(iproute("ip", "-4", "-j", "route", "show", "default"));
+  },
 };
+
+/** Reads the first route of `ip -j route show default`. */
+export function parseDefaultRoute(text: string): Route | undefined {
+  const routes: {
+    gateway?: string;
+    dev?: string;
+    metrics?: { initrwnd?: number; congestion?: string }[];
+  }[] = JSON.parse(text || "[]");
+  const route = routes[0];
+  if (route === undefined) return undefined;
+  const via = route.gateway === undefined ? "" : ` via ${route.gateway}`;
+  const metrics = Object.assign({}, ...route.metrics ?? []);
+  return {
+    text: `default${via} dev ${route.dev}`,
+    initrwnd: metrics.initrwnd,
+    congctl: metrics.congestion,
+  };
+}
 
 /** Runs ss(8) and returns its output; an unknown socket kind gives none. */
 export async function ss(args: readonly string[]): Promise<string> {

@@ -7,7 +7,7 @@
 import { ExitStatus, Failure } from "../failure.ts";
 
 /** Runs `ip` or `tc` to its end, and returns what it printed; empty where it failed. */
-function iproute(tool: "ip" | "tc", ...args: string[]): string {
+export function iproute(tool: "ip" | "tc", ...args: string[]): string {
   try {
     const output = new Deno.Command(tool, { args, stdin: "null", stderr: "null" }).outputSync();
     return output.success ? new TextDecoder().decode(output.stdout) : "";

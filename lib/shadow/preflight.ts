@@ -29,20 +29,46 @@ export interface HostFacts {
   listeners(): Promise<Listener[]>;
   /** Whether the kernel has function `name`. */
   hasKernelFunction(name: string): boolean;
+  /** The IPv4 default route; undefined where there is none. */
+  defaultRoute(): Route | undefined;
 }
 
-const CREATE_SOCKET = "bpf_sk_assign_tcp_reqsk";
+/** A route and the metrics that new connections take from it. */
+export interface Route {
+  /** As `ip route` takes it: `default via 10.0.0.1 dev eth0`. */
+  text: string;
+  /** Initial receive window in segments, where it is set. */
+  initrwnd?: number;
+  /** Congestion control, where it is set. */
+  congctl?: string;
+}
+
+/** The kernel function that makes replicas possible. */
+export const CREATE_SOCKET = "bpf_sk_assign_tcp_reqsk";
 
 function lacks(message: string, mend: string): Failure {
   return new Failure(ExitStatus.UNAVAILABLE, message, { mend });
 }
 
-const settings: readonly [name: string, wanted: RegExp, mend: string, why: string][] = [
-  ["net/ipv4/tcp_syncookies", /^[12]$/, "1", "replica sockets are not created without it"],
-  ["net/ipv4/tcp_timestamps", /^[12]$/, "1", "flows that use timestamps get no replica"],
-  ["net/ipv4/tcp_sack", /^1$/, "1", "flows that use selective acknowledgement get no replica"],
-  ["net/ipv4/tcp_window_scaling", /^1$/, "1", "flows that scale their windows get no replica"],
-];
+/** A kernel setting that a backup must have. */
+export interface Setting {
+  /** Its path below /proc/sys. */
+  name: string;
+  /** The values that will do. */
+  accepted: RegExp;
+  /** The value to set. */
+  value: string;
+  /** What fails without it. */
+  why: string;
+}
+
+/** The kernel settings that a backup must have. */
+export const settings: readonly Setting[] = [
+  ["tcp_syncookies", /^[12]$/, "replica sockets are not created without it"] as const,
+  ["tcp_timestamps", /^[12]$/, "flows that use timestamps get no replica"] as const,
+  ["tcp_sack", /^1$/, "flows that use selective acknowledgement get no replica"] as const,
+  ["tcp_window_scaling", /^1$/, "flows that scale their windows get no replica"] as const,
+].map(([name, accepted, why]) => ({ name: `net/ipv4/${name}`, accepted, value: "1", why }));
 
 /**
  * Checks everything but the kernel function, which only loading the programs proves.
@@ -51,27 +77,34 @@ const settings: readonly [name: string, wanted: RegExp, mend: string, why: strin
  */
 export async function checkHost(services: readonly Service[], host: HostFacts): Promise<void> {
   requireHandled(services);
-  for (const [name, wanted, value, why] of settings) {
+  for (const { name, accepted, value, why } of settings) {
     const found = host.sysctl(name);
-    if (found === undefined || wanted.test(found)) continue;
+    if (found === undefined || accepted.test(found)) continue;
     const dotted = name.replaceAll("/", ".");
     throw lacks(`Setting "${dotted}" is ${found}: ${why}`, `sysctl -w ${dotted}=${value}`);
   }
   const addresses = host.addresses();
   const listeners = await host.listeners();
-  for (const service of services) {
-    const text = formatService(service);
-    if (!addresses.some(({ address }) => address === service.address)) {
-      throw lacks(
-        `Address "${service.address}" of service "${text}" is not on this host`,
-        `ip address add ${service.address}/${service.family === 4 ? 32 : 128} dev lo`,
-      );
-    }
-    checkListener(service, text, listeners);
-  }
+  for (const service of services) checkService(service, addresses, listeners);
 }
 
-function checkListener(service: Service, text: string, listeners: readonly Listener[]): void {
+/**
+ * Checks that the host has the service's address, and somebody who listens on it in a way that can be replicated.
+ *
+ * @throws {Failure} at the first lack
+ */
+export function checkService(
+  service: Service,
+  addresses: readonly { address: string }[],
+  listeners: readonly Listener[],
+): void {
+  const text = formatService(service);
+  if (!addresses.some(({ address }) => address === service.address)) {
+    throw lacks(
+      `Address "${service.address}" of service "${text}" is not on this host`,
+      `ip address add ${service.address}/${service.family === 4 ? 32 : 128} dev lo`,
+    );
+  }
   const any = service.family === 4 ? ["0.0.0.0", "*", "::"] : ["::", "*"];
   const found = listeners.filter((listener) =>
     listener.port === service.port &&

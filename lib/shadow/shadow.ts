@@ -83,7 +83,7 @@ export async function runShadow(
   await checkHost(services, host);
   using instance = openRecorded(options, record, host);
   using control = new Control(instance.map("control"));
-  const takeovers: Promise<void>[] = [];
+  const takeovers: Promise<boolean>[] = [];
   const activate = (): ActiveFields => {
     const { active, settled } = takeOver(Takeover.prepare(runDir), emitter, stop);
     takeovers.push(settled);
@@ -109,7 +109,8 @@ export async function runShadow(
     emitter.emit("warning", { message: `Old sockets could not be swept away: ${error}` });
   const each = (): void => {
     stats.tick();
-    guard.look();
+    // Once the host is active, whoever detaches the programs means it.
+    if (control.mode === Mode.SHADOW) guard.look();
     sweeper.tick(sweepFailed);
     warn.look(readCounters(instance.map("counters")));
   };

@@ -11,6 +11,9 @@ import { runTool } from "../host/facts.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
 import { modeName } from "../flow/layout.ts";
+import { Instance } from "../program/instance.ts";
+import { readRecord, removeRecord } from "../program/run_dir.ts";
+import { shadowKind } from "../shadow/programs.ts";
 import { settle } from "./settle.ts";
 import { type ResetFlow, Takeover } from "./takeover.ts";
 
@@ -22,6 +25,8 @@ export interface TakeoverOptions {
   on: string | undefined;
   /** End at the first input line that is no event. */
   strict: boolean;
+  /** Remove the programs once every flow goes on by itself. */
+  detach: boolean;
 }
 
 /** What {@linkcode runTakeover} gets from its process. */
@@ -59,7 +64,9 @@ export async function runTakeover(
       takeover[Symbol.dispose]();
       takeover = Takeover.prepare(options.runDir);
     }
-    settled = takeOver(takeover, emitter, streams.interrupted).settled;
+    settled = takeOver(takeover, emitter, streams.interrupted).settled.then((finished) => {
+      if (finished && options.detach) detach(options.runDir);
+    });
     // From here on the servers need the processors more.
     runOrdinary();
   };
@@ -83,18 +90,28 @@ export async function runTakeover(
       signal: stop,
     });
   }
+  if (settled === undefined) return takeover[Symbol.dispose]();
   await settled;
-  if (settled === undefined) takeover[Symbol.dispose]();
+}
+
+/** Removes the programs, their pins and the record; the connections go on. */
+function detach(runDir: string): void {
+  const record = readRecord(runDir, shadowKind.name);
+  if (record === undefined) return;
+  using instance = Instance.find(shadowKind, runDir, record.interface);
+  instance?.clear();
+  removeRecord(runDir, shadowKind.name);
 }
 
 /**
- * Takes over and emits `active`. `settled` ends when every flow goes on by itself, and disposes of `takeover` then.
+ * Takes over and emits `active`. `settled` ends when every flow goes on by itself, with true, or when it is
+ * interrupted, with false; it disposes of `takeover` then.
  */
 export function takeOver(
   takeover: Takeover,
   emitter: Emitter,
   interrupted: AbortSignal,
-): { active: ActiveFields; settled: Promise<void> } {
+): { active: ActiveFields; settled: Promise<boolean> } {
   const { active, reset } = takeover.activate(nowMicros());
   emitter.emit("active", { ...active });
   const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
@@ -103,8 +120,9 @@ export function takeOver(
     const message = `${takeover.unsent} frames could not be sent on "${takeover.interface}"`;
     emitter.emit("warning", { message });
   }
-  const tasks = [addAddresses(takeover, emitter), settle(takeover, onReset, interrupted)];
-  const settled = Promise.all(tasks).finally(() => takeover[Symbol.dispose]()).then(() => {});
+  const tasks = [settle(takeover, onReset, interrupted), addAddresses(takeover, emitter)] as const;
+  const settled = Promise.all(tasks).finally(() => takeover[Symbol.dispose]())
+    .then(([finished]) => finished);
   return { active, settled };
 }
 

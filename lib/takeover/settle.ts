@@ -20,13 +20,13 @@ const LAST = 2000;
 /**
  * Wakes and announces again, removes flows from the care of the programs as they come into step, and enters active
  * mode for good when none is left. `onReset` is told of flows that could not be kept. Ends early when `stop` is
- * aborted: the programs then go on looking after the flows that are left.
+ * aborted: the programs then go on looking after the flows that are left. Returns whether none is.
  */
 export async function settle(
   takeover: Takeover,
   onReset: (flows: readonly ResetFlow[]) => void,
   stop: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   const start = performance.now();
   const wakes = [...WAKE_AGAIN];
   const announcements = [...ANNOUNCE_AGAIN];
@@ -45,7 +45,7 @@ export async function settle(
       onReset(reset);
       if (left + halfOpen(takeover, elapsed) === 0) {
         takeover.finish();
-        if (announcements.length === 0) return;
+        if (announcements.length === 0) return true;
       }
     }
     const next = Math.min(
@@ -55,6 +55,7 @@ export async function settle(
     );
     await pause(Math.max(1, next - elapsed), stop);
   }
+  return false;
 }
 
 /** How many handshakes may still complete. */
