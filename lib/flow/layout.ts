@@ -203,12 +203,23 @@ export function readFlowKey(view: DataView, at: number): FlowEnds {
   };
 }
 
-/** A flow as the map holds it; sequence numbers are 32 bits, windows as on the wire. */
-export type Flow = Record<Exclude<keyof typeof FLOW, typeof notNumbers[number]>, number>;
+/** A flow as the map holds it, without what is of no use outside the programs; windows as on the wire. */
+export type Flow = Record<
+  Exclude<
+    keyof typeof FLOW,
+    "local_mac" | "remote_mac" | "order" | "holes_used" | "holes" | "size"
+  >,
+  number
+>;
 
-/** What is of no use outside the programs, or is no number. */
-const notNumbers = ["local_mac", "remote_mac", "order", "holes_used", "holes", "size"] as const;
-
+const inner: readonly string[] = [
+  "local_mac",
+  "remote_mac",
+  "order",
+  "holes_used",
+  "holes",
+  "size",
+];
 const bytewise = new Set<string>([
   "client_wscale",
   "primary_wscale",
@@ -221,9 +232,7 @@ const bytewise = new Set<string>([
   "unprotected",
 ]);
 const halves = new Set<string>(["client_window", "replica_window", "mss"]);
-const fields = Object.entries(FLOW).filter(([name]) =>
-  !(notNumbers as readonly string[]).includes(name)
-);
+const fields = Object.entries(FLOW).filter(([name]) => !inner.includes(name));
 
 /** Reads a `struct flow`. */
 export function readFlow(view: DataView, at: number): Flow {

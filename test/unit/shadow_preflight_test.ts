@@ -42,6 +42,7 @@ function host(made: MadeUp = {}): HostFacts {
     listeners: () =>
       Promise.resolve(made.listeners ?? [{ address: "10.0.0.1", port: 80, mptcp: false }]),
     hasKernelFunction: () => made.kernelFunction ?? true,
+    defaultRoute: () => undefined,
   };
 }
 
