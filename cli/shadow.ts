@@ -4,7 +4,7 @@
  * @module
  */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
-import type { Service } from "../lib/address.ts";
+import { parsePort, type Service } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { thisHost } from "../lib/host/facts.ts";
 import { clearShadow } from "../lib/shadow/clear.ts";
@@ -15,6 +15,7 @@ import { parseInterface, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
 interface Flags {
   interface?: string;
   service?: Service[];
+  join?: number[];
   flows: boolean;
   stats?: number;
   clear: boolean;
@@ -28,7 +29,12 @@ async function shadow(flags: Flags): Promise<void> {
       mend: "t2cp shadow --interface eth0 --service 10.0.0.1:80",
     });
   }
-  const options = { ...flags, interface: flags.interface, services: flags.service };
+  const options = {
+    ...flags,
+    interface: flags.interface,
+    services: flags.service,
+    join: flags.join ?? [],
+  };
   await withOutput("shadow", ({ emitter, stop }) => runShadow(options, thisHost, emitter, stop));
 }
 
@@ -59,6 +65,15 @@ export const command: Command<CommandContext> = buildCommand({
         optional: true,
       },
       service: { ...serviceFlag, optional: true },
+      join: {
+        kind: "parsed",
+        parse: parsePort,
+        brief:
+          "Port whose connections from before the start are joined in the middle; may be repeated",
+        placeholder: "PORT",
+        variadic: true,
+        optional: true,
+      },
       flows: { kind: "boolean", brief: "Report every opened and closed flow", default: false },
       stats: statsFlag,
       clear: {

@@ -44,6 +44,14 @@ LAYOUT(flow_key, client_port, 32);
 LAYOUT(flow_key, server_port, 34);
 LAYOUT_SIZE(flow_key, 36);
 
+/*
+ * Values of the map `services` of shadow.bpf.c: never 0. Connections that began before the shadow may be joined; the
+ * byte from SERVICE_WSCALE on is the window scale that both sides are taken to have then: nothing on the wire shows it.
+ */
+#define SERVICE_KNOWN 1
+#define SERVICE_JOIN 2
+#define SERVICE_WSCALE 8
+
 enum mode {
 	/* The replica is silent. */
 	MODE_SHADOW = 0,
@@ -87,6 +95,7 @@ struct hole {
  * A flow as the tap and the replica show it. Sequence numbers are in host byte order. Names are RFC 9293's, seen
  * from the replica's end: IRS is the client's ISN, ISS the primary's.
  */
+#define JOINING 2
 struct flow {
 	__u32 irs;
 	__u32 iss;
@@ -109,7 +118,7 @@ struct flow {
 	__u8 primary_wscale;
 	__u8 options;
 	/* A byte each, since each has one writer and there is no lock. */
-	__u8 synack_seen;
+	__u8 synack_seen;      /* or JOINING */
 	__u8 client_fin;
 	__u8 primary_fin;
 	__u8 replica_fin;

@@ -135,7 +135,42 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	return verdict;
 }
 
-static __always_inline int from_primary(struct __sk_buff *skb, const struct control *c, const struct packet *p)
+/* The smallest that any path carries: what the client can take is not known (RFC 8200 section 5, less headers). */
+#define JOIN_MSS 1220
+
+/*
+ * A segment of a connection that began before the shadow. It shows what a SYN/ACK does: where both directions stand, and
+ * the primary's timestamp clock. A client segment that fits it exactly, with nothing on its way in either direction,
+ * can then create the replica's socket like a first ACK. Whether the server can start in the middle is the admin's word.
+ */
+static __noinline int offer_join(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key,
+				 __u32 service)
+{
+	struct tcp_options o;
+	struct flow f;
+
+	if ((p->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK)
+		return TC_ACT_STOLEN;
+	__builtin_memset(&f, 0, sizeof(f));
+	read_timestamps(skb, p, &o);
+	f.irs = p->ack - 1;
+	f.iss = sequence_end(p) - 1;
+	f.client_end = f.client_next = f.primary_ack = f.replica_ack = p->ack;
+	f.client_ack = f.primary_end = f.replica_end = f.iss + 1;
+	f.primary_wscale = f.client_wscale = (service >> SERVICE_WSCALE) & 15;
+	f.primary_right = p->ack + ((__u32)p->window << f.primary_wscale);
+	f.options = (o.present & OPTION_TIMESTAMPS) | OPTION_WSCALE;
+	f.mss = JOIN_MSS;
+	f.synack_tsval = o.tsval;
+	f.synack_ns = bpf_ktime_get_ns();
+	f.seen_ns = f.primary_ns = f.synack_ns;
+	f.synack_seen = JOINING;
+	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
+	return TC_ACT_STOLEN;
+}
+
+static __always_inline int from_primary(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+					__u32 service)
 {
 	struct flow_key key;
 	struct flow *f;
@@ -152,6 +187,8 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 	created = f != NULL;
 	if (!created) {
 		f = bpf_map_lookup_elem(&handshakes, &key);
+		if (service & SERVICE_JOIN && (!f || f->synack_seen == JOINING))
+			return offer_join(skb, p, &key, service);
 		if (!f || !f->synack_seen)
 			return TC_ACT_STOLEN;
 	} else if (p->flags & TCP_RST) {
@@ -200,8 +237,6 @@ static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, 
 	f.client_tsval = o.tsval;
 	f.client_window = p->window;
 	f.seen_ns = bpf_ktime_get_coarse_ns();
-	bpf_skb_load_bytes(skb, 0, f.local_mac, 6);
-	bpf_skb_load_bytes(skb, 6, f.remote_mac, 6);
 	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
 	return TC_ACT_STOLEN;
 }
@@ -296,6 +331,8 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 	f->client_tsval = o.tsval;
 	f->client_tsecr = o.tsecr;
 	f->client_fin = !!(p->flags & TCP_FIN);
+	bpf_skb_load_bytes(skb, 0, f->local_mac, 6);
+	bpf_skb_load_bytes(skb, 6, f->remote_mac, 6);
 	/* Another processor may handle a copy of the same segment: a switch floods what it does not know. */
 	switch (bpf_map_update_elem(&flows, key, f, BPF_NOEXIST)) {
 	case 0:
@@ -458,6 +495,7 @@ int shadow_ingress(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	struct packet p;
+	__u32 service;
 	bool tcp;
 
 	if (!c || c->mode == MODE_ACTIVE)
@@ -472,8 +510,9 @@ int shadow_ingress(struct __sk_buff *skb)
 	/* The common cases first: a look-up costs. */
 	if (tcp && is_service(&p.destination, p.destination_port))
 		return c->flags & DRAINING ? TC_ACT_STOLEN : from_client(skb, c, &p);
-	if (tcp && is_service(&p.source, p.source_port))
-		return from_primary(skb, c, &p);
+	service = tcp ? service_value(&p.source, p.source_port) : 0;
+	if (service)
+		return from_primary(skb, c, &p, service);
 	if (c->mode != MODE_SHADOW || !is_service(&p.destination, 0))
 		return PASS;
 	/* Everything else for the address is the primary's too. */

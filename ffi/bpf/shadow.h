@@ -180,11 +180,18 @@ static __always_inline void close_flow(const struct control *c, const struct flo
 		report(EVENT_FLOW_CLOSE, reason, key, 0);
 }
 
-static __always_inline bool is_service(const struct address *address, __be16 port)
+/* What is known of a service, or 0 where it is none. */
+static __always_inline __u32 service_value(const struct address *address, __be16 port)
 {
 	struct service_key key = { .address = *address, .port = port };
+	__u32 *value = bpf_map_lookup_elem(&services, &key);
 
-	return bpf_map_lookup_elem(&services, &key) != NULL;
+	return value ? *value : 0;
+}
+
+static __always_inline bool is_service(const struct address *address, __be16 port)
+{
+	return service_value(address, port) != 0;
 }
 
 static __always_inline void client_to_service(const struct packet *p, struct flow_key *key)

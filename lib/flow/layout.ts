@@ -20,6 +20,9 @@ export function modeName(mode: number): string {
 /** The mark of frames for the replica's own stack. */
 export const MARK_INJECTED = 0x74326370;
 
+/** Bits of the values of the map `services`, and the place of the window scale in them. */
+export const ServiceValue = { KNOWN: 1, JOIN: 2, WSCALE: 8 } as const;
+
 /** Flag of `struct control` and `struct mirror_control`: report opened and closed flows. */
 export const WANT_FLOW_EVENTS = 1;
 

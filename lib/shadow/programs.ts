@@ -16,7 +16,9 @@ import {
   type Mode,
   readFlow,
   readFlowKey,
+  SERVICE_KEY,
   serviceKeys,
+  ServiceValue,
   shadowCounters,
 } from "../flow/layout.ts";
 import type { InstanceKind } from "../program/instance.ts";
@@ -80,14 +82,26 @@ export class Control implements Disposable {
   }
 }
 
-/** Makes the map `services` hold exactly `services` and their addresses. */
-export function writeServices(map: BpfMap, services: readonly Service[]): void {
-  const one = new Uint8Array([1, 0, 0, 0]);
+/**
+ * Makes the map `services` hold exactly `services` and their addresses. Connections to the ports in `join` that began
+ * before the shadow may be joined; both their ends are taken to scale windows by `wscale`.
+ */
+export function writeServices(
+  map: BpfMap,
+  services: readonly Service[],
+  join: readonly number[] = [],
+  wscale = 0,
+): void {
   const wanted = serviceKeys(services);
   const known = map.entries();
   const size = map.info.keySize;
   // First the new ones, so that no moment lacks one that stays.
-  for (const key of wanted) map.update(key, one);
+  for (const key of wanted) {
+    const port = new DataView(key.buffer).getUint16(SERVICE_KEY.port);
+    const joined = join.includes(port) ? ServiceValue.JOIN | wscale << ServiceValue.WSCALE : 0;
+    const value = new Uint32Array([ServiceValue.KNOWN | joined]);
+    map.update(key, new Uint8Array(value.buffer));
+  }
   for (let i = 0; i < known.count; i++) {
     const key = known.keys.slice(i * size, (i + 1) * size);
     if (!wanted.some((other) => other.every((byte, at) => byte === key[at]))) map.delete(key);

@@ -45,6 +45,8 @@ export interface ShadowOptions {
   services: readonly Service[];
   /** Where pins, lock, record and control socket are. */
   runDir: string;
+  /** Ports of services whose connections from before the start are joined in the middle. */
+  join: readonly number[];
   /** Report opened and closed flows. */
   flows: boolean;
   /** Seconds between `stats` events. */
@@ -80,6 +82,12 @@ export async function runShadow(
   const record = { interface: options.interface, services: services.map(formatService) };
   requireSameInterface(runDir, "shadow", options.interface);
   requireAllServices(runDir, record.services);
+  const stray = options.join.find((port) => !services.some((service) => service.port === port));
+  if (stray !== undefined) {
+    throw new Failure(ExitStatus.USAGE, `No service has port ${stray} to join`, {
+      mend: "name it with --service, too",
+    });
+  }
   await checkHost(services, host);
   using instance = openRecorded(options, record, host);
   using control = new Control(instance.map("control"));
@@ -153,7 +161,7 @@ function openRecorded(
 function openInstance(options: ShadowOptions, host: HostFacts): Instance {
   try {
     return Instance.open(shadowKind, options.runDir, options.interface, (instance) => {
-      writeServices(instance.map("services"), options.services);
+      writeServices(instance.map("services"), options.services, options.join, ownScale(host));
       using control = new Control(instance.map("control"));
       // The mode stays as it is: who was active is active still.
       control.configure(options.flows ? WANT_FLOW_EVENTS : 0, ownIpv4(options, host));
@@ -161,6 +169,13 @@ function openInstance(options: ShadowOptions, host: HostFacts): Instance {
   } catch (error) {
     throw explainLoad(error, host);
   }
+}
+
+/** The window scale that this host's kernel offers: tcp_select_initial_window(). */
+export function ownScale(host: HostFacts): number {
+  const [, , buffer = 0] = (host.sysctl("net/ipv4/tcp_rmem") ?? "").split(/\s+/).map(Number);
+  const space = Math.max(buffer, Number(host.sysctl("net/core/rmem_max") ?? 0), 1);
+  return Math.min(14, Math.max(0, Math.floor(Math.log2(space)) - 15));
 }
 
 /** The interface's own IPv4 address, in whose name the host may ask ARP. */
