@@ -15,7 +15,7 @@ export interface Moment {
   /** When, microseconds since the epoch. */
   time: number;
   /** Its look: a class of the style sheet. */
-  look: "cut" | "detected" | "active" | "first";
+  look: "cut" | "detected" | "active" | "address" | "first";
 }
 
 /** What to draw. */
@@ -39,6 +39,7 @@ interface Palette {
   cut: string;
   detected: string;
   active: string;
+  address: string;
   first: string;
 }
 
@@ -50,6 +51,7 @@ const LIGHT: Palette = {
   cut: "#c4201d",
   detected: "#b35900",
   active: "#7a3cc2",
+  address: "#00727a",
   first: "#137a3a",
 };
 
@@ -61,6 +63,7 @@ const DARK: Palette = {
   cut: "#ff7b74",
   detected: "#ffb057",
   active: "#c49bff",
+  address: "#57c7cf",
   first: "#5bd489",
 };
 
@@ -70,7 +73,8 @@ function colours(palette: Palette): string {
 .grid { stroke: ${palette.faint}; } .axis { stroke: ${palette.ink}; }
 .curve { stroke: ${palette.line}; } .band { fill: ${palette.cut}; }
 .cut { stroke: ${palette.cut}; } .detected { stroke: ${palette.detected}; }
-.active { stroke: ${palette.active}; } .first { stroke: ${palette.first}; }`;
+.active { stroke: ${palette.active}; } .address { stroke: ${palette.address}; }
+.first { stroke: ${palette.first}; }`;
 }
 
 const STYLE = `
@@ -81,7 +85,7 @@ text { font: 13px system-ui, sans-serif; }
 .curve { stroke-width: 2; fill: none; stroke-linejoin: round; }
 .band { opacity: 0.14; }
 .mark { stroke-width: 2; }
-.detected { stroke-dasharray: 9 4; } .active { stroke-dasharray: 2 3; }
+.detected { stroke-dasharray: 9 4; } .active { stroke-dasharray: 2 3; } .address { stroke-dasharray: 1 5; }
 .first { stroke-dasharray: 12 3 2 3; }
 ${colours(LIGHT)}
 @media (prefers-color-scheme: dark) {

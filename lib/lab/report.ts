@@ -21,11 +21,12 @@ export function painter(colour: boolean): Paint {
 
 /** The moments of a run that had a failure, in order of time; else none. */
 export function moments(trace: Trace): Moment[] {
-  const { cut, failed, active, firstByte } = trace;
+  const { cut, failed, active, address, firstByte } = trace;
   const all: (Omit<Moment, "time"> & { time: number | undefined })[] = [
     { label: "primary cut off", time: cut, look: "cut" },
     { label: "failure detected", time: failed, look: "detected" },
     { label: "connections taken over", time: active, look: "active" },
+    { label: "address taken", time: address, look: "address" },
     { label: "first new byte at the client", time: firstByte, look: "first" },
   ];
   return all.filter((moment): moment is Moment => moment.time !== undefined)

@@ -6,7 +6,7 @@
  */
 
 import { formatTime, nowMicros } from "../clock.ts";
-import { type Event } from "../event.ts";
+import { type Event, type EventOf } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { type CommandOptions, Commands } from "./commands.ts";
 import { LinkCut } from "./fault.ts";
@@ -209,8 +209,11 @@ function examine(scenario: Scenario, commands: Commands, trace: Trace): string[]
   trace.failed = micros(failed.time);
   if (trace.failed < trace.cut) return ["a failure was detected before there was one"];
   if (active === undefined) return ["the backup did not take over"];
-  trace.active = micros(active.time);
   trace.trigger = triggerTime(active);
+  const { steps } = active as EventOf<"active">;
+  const step = (name: string): number => trace.trigger! + (steps[name] ?? 0) * 1000;
+  trace.active = step("woken");
+  trace.address = step("announced");
   trace.firstByte = trace.progress.firstSince(trace.trigger);
   return [];
 }

@@ -108,8 +108,10 @@ export interface Trace {
   failed?: number;
   /** When the takeover began. */
   trigger?: number;
-  /** When the takeover was complete. */
+  /** When every connection had been woken. */
   active?: number;
+  /** When the service's address had been announced. */
+  address?: number;
   /** The client's first new byte since the trigger. */
   firstByte?: number;
 }
