@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* From the handshake to the replica's socket. */
+#ifndef T2CP_HANDSHAKE_H
+#define T2CP_HANDSHAKE_H
+
+#include "hold.h"
+#include "rewrite.h"
+
+#define STATE_LISTEN 10
+#define EEXIST 17
+
+/* Kernel types: the first only by its name, the second as in include/net/tcp.h. */
+struct sock {
+	int opaque;
+};
+struct bpf_tcp_req_attrs {
+	__u32 rcv_tsval;
+	__u32 rcv_tsecr;
+	__u16 mss;
+	__u8 rcv_wscale;
+	__u8 snd_wscale;
+	__u8 ecn_ok;
+	__u8 wscale_ok;
+	__u8 sack_ok;
+	__u8 tstamp_ok;
+	__u8 usec_ts_ok;
+	__u8 reserved[3];
+};
+
+extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
+				   int attrs__sz) __ksym;
+/*
+ * A segment of the primary says that the replica's socket must go. It is made the client's reset of that socket;
+ * RFC 5961 wants its sequence number exact.
+ */
+static __always_inline int reset_replica(struct __sk_buff *skb, const struct packet *p, const struct flow *f)
+{
+	struct reply r = { .seq = f->client_end, .flags = TCP_RST };
+
+	if (!turn_around(skb, p, &r))
+		return TC_ACT_STOLEN;
+	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	return PASS;
+}
+
+static __always_inline int primary_synack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+					  const struct flow_key *key)
+{
+	struct flow *f = bpf_map_lookup_elem(&handshakes, key), *old;
+	struct tcp_options o;
+	int verdict = TC_ACT_STOLEN;
+
+	if (!f || p->ack != f->irs + 1)
+		return TC_ACT_STOLEN;
+	if (f->synack_seen && f->iss == p->seq)
+		return TC_ACT_STOLEN;
+	read_options(skb, p, &o);
+	f->iss = p->seq;
+	f->client_ack = f->primary_end = f->replica_end = p->seq + 1;
+	f->primary_ack = f->replica_ack = f->client_next = p->ack;
+	f->primary_right = p->ack + p->window; /* never scaled in a SYN, RFC 7323 section 2.2 */
+	f->primary_wscale = o.wscale;
+	f->options &= o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
+	if (!(f->options & OPTION_WSCALE))
+		f->client_wscale = f->primary_wscale = 0;
+	f->synack_tsval = o.tsval;
+	f->synack_ns = bpf_ktime_get_ns();
+	f->seen_ns = f->primary_ns = f->synack_ns;
+	f->synack_seen = 1;
+	/* Only now is it sure that the primary took the new incarnation: a SYN alone may be forged. */
+	old = bpf_map_lookup_elem(&flows, key);
+	if (old) {
+		verdict = reset_replica(skb, p, old);
+		close_flow(c, key, REASON_REPLACED);
+	}
+	return verdict;
+}
+
+/* The smallest that any path carries: what the client can take is not known (RFC 8200 section 5, less headers). */
+#define JOIN_MSS 1220
+
+/*
+ * A segment of a connection that began before the shadow. It shows what a SYN/ACK does: where both directions stand, and
+ * the primary's timestamp clock. A client segment that fits it exactly, with nothing on its way in either direction,
+ * can then create the replica's socket like a first ACK. Whether the server can start in the middle is the admin's word.
+ */
+static __noinline int offer_join(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key,
+				 __u32 service)
+{
+	struct tcp_options o;
+	struct flow f;
+
+	if ((p->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK)
+		return TC_ACT_STOLEN;
+	__builtin_memset(&f, 0, sizeof(f));
+	read_timestamps(skb, p, &o);
+	f.irs = p->ack - 1;
+	f.iss = sequence_end(p) - 1;
+	f.client_end = f.client_next = f.primary_ack = f.replica_ack = p->ack;
+	f.client_ack = f.primary_end = f.replica_end = f.iss + 1;
+	f.primary_wscale = f.client_wscale = (service >> SERVICE_WSCALE) & 15;
+	f.primary_right = p->ack + ((__u32)p->window << f.primary_wscale);
+	f.options = (o.present & OPTION_TIMESTAMPS) | OPTION_WSCALE;
+	f.mss = JOIN_MSS;
+	f.synack_tsval = o.tsval;
+	f.synack_ns = bpf_ktime_get_ns();
+	f.seen_ns = f.primary_ns = f.synack_ns;
+	f.synack_seen = JOINING;
+	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
+	return TC_ACT_STOLEN;
+}
+
+static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key)
+{
+	struct flow *known = bpf_map_lookup_elem(&handshakes, key);
+	struct flow f;
+	struct tcp_options o;
+
+	bpf_map_delete_elem(&strangers, key);
+	if (known && known->irs == p->seq)
+		return TC_ACT_STOLEN;
+	__builtin_memset(&f, 0, sizeof(f));
+	read_options(skb, p, &o);
+	f.irs = p->seq;
+	f.client_end = p->seq + 1;
+	f.mss = o.mss ? o.mss : 536; /* RFC 9293 section 3.7.1 */
+	f.client_wscale = o.wscale;
+	f.options = o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
+	f.client_tsval = o.tsval;
+	f.client_window = p->window;
+	f.seen_ns = bpf_ktime_get_coarse_ns();
+	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
+	return TC_ACT_STOLEN;
+}
+
+/*
+ * Creates the replica's socket out of the client's first acknowledgement: its sequence and acknowledgement numbers,
+ * less one, become IRS and ISS. Returns 0, or the reason why there is none.
+ */
+static __noinline __u32 create_socket(struct __sk_buff *skb, const struct packet *p, const struct flow *f,
+					   const struct tcp_options *o, int *error)
+{
+	struct bpf_tcp_req_attrs attrs = {};
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *found;
+	struct sock *listener;
+	__u32 reason = REASON_NONE;
+
+	if (p->ipv6) {
+		__builtin_memcpy(tuple.ipv6.saddr, &p->source, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &p->destination, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = p->source_port;
+		tuple.ipv6.dport = p->destination_port;
+		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv4.saddr = p->source.word[3];
+		tuple.ipv4.daddr = p->destination.word[3];
+		tuple.ipv4.sport = p->source_port;
+		tuple.ipv4.dport = p->destination_port;
+		found = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!found)
+		return REASON_NO_LISTENER;
+	if (found->state != STATE_LISTEN) {
+		reason = REASON_STALE_SOCKET;
+		goto release;
+	}
+	listener = (struct sock *)bpf_skc_to_tcp_sock(found);
+	if (!listener) {
+		reason = REASON_NO_LISTENER;
+		goto release;
+	}
+	attrs.mss = f->mss;
+	attrs.rcv_wscale = f->primary_wscale;
+	attrs.snd_wscale = f->client_wscale;
+	attrs.wscale_ok = !!(f->options & OPTION_WSCALE);
+	attrs.sack_ok = !!(f->options & OPTION_SACK);
+	attrs.tstamp_ok = !!(f->options & OPTION_TIMESTAMPS);
+	attrs.ecn_ok = !!(f->options & OPTION_ECN);
+	attrs.rcv_tsval = o->tsval;
+	/* The primary's timestamp clock by now, so that the replica's continues it. */
+	attrs.rcv_tsecr = f->synack_tsval + (__u32)((bpf_ktime_get_ns() - f->synack_ns) / 1000000);
+	*error = -bpf_sk_assign_tcp_reqsk(skb, listener, &attrs, sizeof(attrs));
+	if (*error)
+		reason = REASON_REFUSED;
+release:
+	bpf_sk_release(found);
+	return reason;
+}
+
+/*
+ * A client segment of no flow that we replicate. After takeover the stack decides; until then it must not. Anyone can
+ * make up such segments, so the reports of them are rationed.
+ */
+static __always_inline int stranger(const struct control *c, const struct flow_key *key)
+{
+	__u32 one = 1;
+
+	if (c->mode != MODE_SHADOW)
+		return PASS;
+	count(SHADOW_UNKNOWN_FLOW);
+	if (!bpf_map_lookup_elem(&strangers, key) && within_ration() &&
+	    !bpf_map_update_elem(&strangers, key, &one, BPF_NOEXIST))
+		report_unprotected(key, REASON_NO_HANDSHAKE, 0);
+	return TC_ACT_STOLEN;
+}
+
+/* The client's first segment after the SYN/ACK: from here on the flow has its replica. */
+static __always_inline int first_ack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+				     const struct flow_key *key, struct flow *f)
+{
+	struct tcp_options o;
+	__u32 reason, iss_next = f->iss + 1;
+	int error = 0;
+
+	/* Another sequence number means that segments before it were missed, or that it is forged. */
+	if (p->seq != f->irs + 1 || after(iss_next, p->ack) || after(p->ack, f->primary_end))
+		return stranger(c, key);
+	read_timestamps(skb, p, &o);
+	f->client_end = f->client_next = sequence_end(p);
+	f->client_ack = p->ack;
+	f->client_window = p->window;
+	f->client_tsval = o.tsval;
+	f->client_tsecr = o.tsecr;
+	f->client_fin = !!(p->flags & TCP_FIN);
+	bpf_skb_load_bytes(skb, 0, f->local_mac, 6);
+	bpf_skb_load_bytes(skb, 6, f->remote_mac, 6);
+	/* Another processor may handle a copy of the same segment: a switch floods what it does not know. */
+	switch (bpf_map_update_elem(&flows, key, f, BPF_NOEXIST)) {
+	case 0:
+		break;
+	case -EEXIST:
+		return TC_ACT_STOLEN;
+	default:
+		bpf_map_delete_elem(&handshakes, key);
+		report_unprotected(key, REASON_TABLE_FULL, 0);
+		return TC_ACT_STOLEN;
+	}
+	/* This one segment keeps its real window, by which the socket sizes its buffers. */
+	set_ack_and_window(skb, p, iss_next, real_window(f, p, iss_next));
+	reason = create_socket(skb, p, f, &o, &error);
+	bpf_map_delete_elem(&handshakes, key);
+	if (reason) {
+		bpf_map_delete_elem(&flows, key);
+		report_unprotected(key, reason, error);
+		return TC_ACT_STOLEN;
+	}
+	open_flow(c, key);
+	return PASS;
+}
+
+#endif
