@@ -29,6 +29,7 @@ struct bpf_tcp_req_attrs {
 
 extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
 				   int attrs__sz) __ksym;
+
 /*
  * A segment of the primary says that the replica's socket must go. It is made the client's reset of that socket;
  * RFC 5961 wants its sequence number exact.
