@@ -123,6 +123,11 @@ export class Twins implements Disposable {
   async flow(name: string, client: Client): Promise<Flow> {
     const primary = await this.accept("primary", client.port, name);
     const replica = await this.accept("backup", client.port, name);
+    return this.join(name, client, primary, replica);
+  }
+
+  /** Makes a flow of three ends. */
+  join(name: string, client: Client, primary: TcpSocket, replica: TcpSocket): Flow {
     for (const socket of [primary, replica]) socket.tcp({ NODELAY: 1 });
     return new Flow(this.stage, name, client, primary, replica);
   }
