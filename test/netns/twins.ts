@@ -34,7 +34,8 @@ export class Twins implements Disposable {
   readonly #listeners: { role: Role; socket: TcpSocket }[] = [];
   readonly #accepted = new Map<string, TcpSocket>();
   #ports = 50_000;
-  #rules = 0;
+  #count = 0;
+  readonly #rules = new Set<() => Promise<void>>();
 
   /** Listens on both hosts; `listening` may set options on the listeners. */
   constructor(
@@ -133,27 +134,38 @@ export class Twins implements Disposable {
   }
 
   /**
-   * Adds nft's statements to a new chain of host `role`, until the result is called. `where` is
-   * the family and the hook: `ip prerouting`.
+   * Adds nft's statement to a new chain of host `role`, until the result is called; by then it must
+   * have met a packet. `where` is the family, the hook and, for the family netdev, the device.
    */
-  async rule(role: Role, where: string, ...statements: string[]): Promise<() => Promise<void>> {
+  async rule(role: Role, where: string, statement: string): Promise<() => Promise<void>> {
     const [family, hook, device] = where.split(" ");
-    const table = `${family} rule${this.#rules++}`;
+    const table = `${family} rule${this.#count++}`;
     const at = device === undefined ? "" : `device "${device}"`;
     // Before connection tracking, so that it does not know what is dropped.
     const chain = `type filter hook ${hook} ${at} priority -400;`;
+    const [condition, action] = statement.split(/ (?=drop$|dup )/);
     await this.stage.output(
       role,
       "nft",
       [
         `add table ${table}`,
         `add chain ${table} c { ${chain} }`,
-        ...statements.map((statement) => `add rule ${table} c ${statement}`),
+        `add rule ${table} c ${condition} counter ${action}`,
       ].join("\n"),
     );
-    return async () => {
+    const mend = async () => {
+      if (!this.#rules.delete(mend)) return;
+      const listed = await this.stage.output(role, "nft", `list table ${table}`);
+      assert.match(listed, /counter packets [1-9]/, `a packet for "${statement}"`);
       await this.stage.output(role, "nft", `delete table ${table}`);
     };
+    this.#rules.add(mend);
+    return mend;
+  }
+
+  /** Takes all rules back. */
+  async mend(): Promise<void> {
+    for (const mend of this.#rules) await mend();
   }
 
   [Symbol.dispose](): void {
