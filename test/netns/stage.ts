@@ -350,7 +350,7 @@ export function describe(frame: Captured): string {
   const { kind } = frame;
   if (kind === "arp") return `ARP ${frame.operation}: ${frame.sender} for ${frame.target}`;
   if (kind === "other") return `EtherType ${frame.etherType.toString(16)}`;
-  if (kind === "ipv4") return `${frame.source} > ${frame.destination}: protocol ${frame.protocol}`;
+  if (kind !== "tcp") return `${frame.source} > ${frame.destination}: protocol ${frame.protocol}`;
   return `${frame.source}:${frame.sourcePort} > ${frame.destination}:${frame.destinationPort}: ` +
     `${frame.flags} seq ${frame.seq} ack ${frame.ack} length ${frame.length}`;
 }

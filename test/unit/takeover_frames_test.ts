@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FLOW, FLOW_KEY, Option } from "../../lib/flow/layout.ts";
-import { arpAnnouncement, Flag, nobodysFrame, SegmentFrames } from "../../lib/takeover/frames.ts";
-import { parseFrame, type TcpFrame } from "../fixture/frame.ts";
+import {
+  arpAnnouncement,
+  Flag,
+  neighbourAdvertisement,
+  nobodysFrame,
+  SegmentFrames,
+} from "../../lib/takeover/frames.ts";
+import { type IpFrame, parseFrame, type TcpFrame } from "../fixture/frame.ts";
 
 const hex = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
@@ -45,20 +51,48 @@ Deno.test("frames: nobody's frame bears the EtherType for experiments, and is lo
   assert.equal(hex(frame.subarray(12, 14)), "88 b5");
 });
 
+const service = Uint8Array.of(0x20, 1, 0x0d, 0xb8, ...Array(11).fill(0), 0x10);
+
+// RFC 4861 section 4.4 and 7.2.6, RFC 2464 section 3: to all nodes, hop limit 255, the override flag
+// and no other, and the target link-layer address as an option.
+Deno.test("frames: an unsolicited neighbour advertisement, byte by byte", () => {
+  const frame = neighbourAdvertisement(service, mac);
+  const target = hex(service);
+  assert.equal(
+    hex(frame).replace(/(88 00) .. ../, "$1 CK SM"),
+    [
+      "33 33 00 00 00 01 02 77 00 00 00 12 86 dd",
+      "60 00 00 00 00 20 3a ff",
+      target,
+      "ff 02 00 00 00 00 00 00 00 00 00 00 00 00 00 01",
+      "88 00 CK SM 20 00 00 00",
+      target,
+      "02 01 02 77 00 00 00 12",
+    ].join(" "),
+  );
+  assert.equal((parseFrame(frame) as IpFrame).icmpv6Checksum, true);
+});
+
 const octets = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 const uint32 = fc.nat(0xffffffff);
 const uint16 = fc.nat(0xffff);
 
+/** The 16 bytes of an address of either family; those of IPv4 in their mapped form. */
+const mapped = octets(4).map((bytes) => Uint8Array.of(...Array(10).fill(0), 255, 255, ...bytes));
+const native = octets(16).map((bytes) => Uint8Array.of(0x20, ...bytes.subarray(1)));
+
 const flows = fc.record({
   local: octets(6),
   remote: octets(6),
-  client: octets(4),
-  server: octets(4),
+  ends: fc.oneof(fc.tuple(mapped, mapped), fc.tuple(native, native)),
   clientPort: uint16,
   serverPort: uint16,
   options: fc.nat(15),
   tsval: uint32,
   tsecr: uint32,
+  toClient: fc.boolean(),
+  flags: fc.constantFrom(Flag.ACK, Flag.RST, Flag.RST | Flag.ACK),
+  payload: fc.constantFrom<0 | 1>(0, 1),
   seq: uint32,
   ack: uint32,
   window: uint16,
@@ -75,10 +109,8 @@ function build(frames: SegmentFrames, made: Made): Uint8Array {
   const values = new DataView(new ArrayBuffer(made.flowAt + FLOW.size));
   const key = new Uint8Array(keys.buffer, made.keyAt);
   const flow = new Uint8Array(values.buffer, made.flowAt);
-  key.set([255, 255], FLOW_KEY.client + 10);
-  key.set(made.client, FLOW_KEY.client + 12);
-  key.set([255, 255], FLOW_KEY.server + 10);
-  key.set(made.server, FLOW_KEY.server + 12);
+  key.set(made.ends[0], FLOW_KEY.client);
+  key.set(made.ends[1], FLOW_KEY.server);
   keys.setUint16(made.keyAt + FLOW_KEY.client_port, made.clientPort);
   keys.setUint16(made.keyAt + FLOW_KEY.server_port, made.serverPort);
   flow.set(made.noise);
@@ -87,34 +119,43 @@ function build(frames: SegmentFrames, made: Made): Uint8Array {
   values.setUint8(made.flowAt + FLOW.options, made.options);
   values.setUint32(made.flowAt + FLOW.client_tsval, made.tsval, true);
   values.setUint32(made.flowAt + FLOW.client_tsecr, made.tsecr, true);
-  const { seq, ack, window } = made;
-  return frames.build(keys, made.keyAt, values, made.flowAt, {
-    toClient: false,
-    seq,
-    ack,
-    window,
-    flags: Flag.ACK,
-    payload: 0,
-  });
+  return frames.build(keys, made.keyAt, values, made.flowAt, made);
+}
+
+const isIpv4 = (address: Uint8Array): boolean => address[0] === 0;
+
+function shown(address: Uint8Array): string {
+  if (isIpv4(address)) return address.subarray(12).join(".");
+  const word = (i: number): number => address[i * 2]! << 8 | address[i * 2 + 1]!;
+  return Array.from({ length: 8 }, (_, i) => word(i).toString(16)).join(":");
 }
 
 function check(frame: Uint8Array, made: Made): void {
-  const timestamps = (made.options & Option.TIMESTAMPS) !== 0;
-  assert.equal(frame.length, 14 + 20 + 20 + (timestamps ? 12 : 0));
+  const reset = (made.flags & Flag.RST) !== 0;
+  const timestamps = !reset && (made.options & Option.TIMESTAMPS) !== 0;
+  const headers = 14 + (isIpv4(made.ends[0]) ? 20 : 40) + 20 + (timestamps ? 12 : 0);
+  assert.equal(frame.length, headers + made.payload);
   const parsed = parseFrame(frame) as TcpFrame;
   assert.equal(parsed.kind, "tcp");
-  // Throughout from the client to the service: what the backup's own stack shall receive.
-  assert.equal(parsed.destinationMac, hex(made.local).replaceAll(" ", ":"));
-  assert.equal(parsed.sourceMac, hex(made.remote).replaceAll(" ", ":"));
-  assert.equal(parsed.source, [...made.client].join("."));
-  assert.equal(parsed.destination, [...made.server].join("."));
-  assert.equal(parsed.sourcePort, made.clientPort);
-  assert.equal(parsed.destinationPort, made.serverPort);
+  const client = {
+    mac: hex(made.remote).replaceAll(" ", ":"),
+    address: shown(made.ends[0]),
+    port: made.clientPort,
+  };
+  const service = {
+    mac: hex(made.local).replaceAll(" ", ":"),
+    address: shown(made.ends[1]),
+    port: made.serverPort,
+  };
+  const [from, to] = made.toClient ? [service, client] : [client, service];
+  assert.deepEqual([parsed.sourceMac, parsed.destinationMac], [from.mac, to.mac]);
+  assert.deepEqual([parsed.source, parsed.destination], [from.address, to.address]);
+  assert.deepEqual([parsed.sourcePort, parsed.destinationPort], [from.port, to.port]);
   assert.equal(parsed.seq, made.seq);
   assert.equal(parsed.ack, made.ack);
   assert.equal(parsed.window, made.window);
-  assert.equal(parsed.flags, "A");
-  assert.equal(parsed.payload.length, 0);
+  assert.equal(parsed.flags, { 4: "R", 16: "A", 20: "RA" }[made.flags]);
+  assert.deepEqual([...parsed.payload], Array(made.payload).fill(0));
   assert.deepEqual(
     parsed.timestamps,
     timestamps ? { value: made.tsval, echo: made.tsecr } : undefined,
@@ -123,44 +164,49 @@ function check(frame: Uint8Array, made: Made): void {
   assert.ok(parsed.ttl > 0);
 }
 
-Deno.test("frames: a wake frame is a valid segment of the client, for any flow", () => {
+Deno.test("frames: a segment is valid and says what it should, for any flow in either direction", () => {
   const frames = new SegmentFrames();
-  fc.assert(fc.property(flows, (made) => check(build(frames, made), made)), { numRuns: 1000 });
+  fc.assert(fc.property(flows, (made) => check(build(frames, made), made)), { numRuns: 2000 });
 });
 
 Deno.test("frames: one frame's content is not seen in the next", () => {
   const frames = new SegmentFrames();
   fc.assert(fc.property(flows, flows, (one, two) => {
     const expected = Uint8Array.from(build(new SegmentFrames(), two));
-    build(frames, { ...one, options: Option.TIMESTAMPS });
+    build(frames, one);
     assert.equal(hex(build(frames, two)), hex(expected));
   }));
 });
 
-Deno.test("frames: sums that carry more than once still give the right checksum", () => {
-  const ones = (length: number) => new Uint8Array(length).fill(0xff);
-  const zeros = (length: number) => new Uint8Array(length);
-  for (const fill of [ones, zeros]) {
-    const value = fill(1)[0] === 0 ? 0 : 0xffffffff;
+Deno.test("frames: sums that carry more than once, or not at all, still give the right checksum", () => {
+  for (const byte of [0, 0xff]) {
+    const fill = (length: number) => new Uint8Array(length).fill(byte);
+    const value = byte === 0 ? 0 : 0xffffffff;
+    const ipv4 = Uint8Array.of(...Array(10).fill(0), 255, 255, ...fill(4));
+    const ipv6 = Uint8Array.of(0x20, ...fill(15));
     for (const options of [0, Option.TIMESTAMPS]) {
-      const made: Made = {
-        local: fill(6),
-        remote: fill(6),
-        client: fill(4),
-        server: fill(4),
-        clientPort: value & 0xffff,
-        serverPort: value & 0xffff,
-        options,
-        tsval: value,
-        tsecr: value,
-        seq: value,
-        ack: value,
-        window: value & 0xffff,
-        keyAt: 0,
-        flowAt: 0,
-        noise: fill(FLOW.size),
-      };
-      check(build(new SegmentFrames(), made), made);
+      for (const address of [ipv4, ipv6]) {
+        const made: Made = {
+          local: fill(6),
+          remote: fill(6),
+          ends: [address, address],
+          clientPort: value & 0xffff,
+          serverPort: value & 0xffff,
+          options,
+          tsval: value,
+          tsecr: value,
+          toClient: false,
+          flags: Flag.ACK,
+          payload: 0,
+          seq: value,
+          ack: value,
+          window: value & 0xffff,
+          keyAt: 0,
+          flowAt: 0,
+          noise: fill(FLOW.size),
+        };
+        check(build(new SegmentFrames(), made), made);
+      }
     }
   }
 });
