@@ -92,7 +92,7 @@ withShadow(
         assert.equal(flow.client_window, written.window);
         assert.equal(flow.client_end, u32(place.seq + written.payload.length));
       }),
-      { numRuns: 1000 },
+      { numRuns: 500 },
     );
   },
 );
@@ -109,7 +109,7 @@ withShadow("an old acknowledgement neither takes the hold back nor its window", 
       assert.equal(shadow.flow(ends)!.client_ack, place.acknowledged);
       assert.equal(shadow.flow(ends)!.client_window, 0xffff);
     }),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
 });
 
