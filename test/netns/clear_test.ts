@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Outcome } from "../cli/t2cp.ts";
 import { assertRefused, assertSameBytes, ECHO, onStage, type Stage, WEB } from "./stage.ts";
 
 const clear = (stage: Stage) =>
@@ -95,6 +96,29 @@ onStage("clear: refused while a shadow runs, which goes on", async (stage) => {
   await stage.failOver();
   assert.equal(await echo.echo("after"), "after");
 });
+
+onStage(
+  "clear: refused while copied traffic still arrives, and nobody hears of it",
+  async (stage) => {
+    await stage.echoServers();
+    const { shadow, mirror } = await stage.protect(ECHO);
+    const wire = await stage.capture("backup");
+    const echo = stage.connect(7);
+    await shadow.end("SIGTERM");
+    let outcome: Outcome | undefined;
+    const clearing = clear(stage).then((result) => outcome = result);
+    for (let i = 0; outcome === undefined; i++) assert.equal(await echo.echo(`${i}`), `${i}`);
+    await clearing;
+    assertRefused(outcome, 75, /^t2cp shadow: Copied traffic still arrives .*; stop t2cp mirror/);
+    assert.match(await stage.filters("backup", "eth0"), /shadow_ingress[^]*shadow_egress/);
+    assert.equal(await echo.echo("after"), "after");
+    await stage.assertSilent(wire);
+    await mirror.end("SIGTERM");
+    assert.equal((await clear(stage)).status, 0);
+    assert.equal(await echo.echo("cleared"), "cleared");
+    await stage.assertSilent(wire);
+  },
+);
 
 onStage("clear: a host that has taken over keeps its connections", async (stage) => {
   await stage.echoServers();
