@@ -108,12 +108,36 @@ async function portAt(
   return await poll("the moment", () => performance.now() >= moment && port, 60_000, 1);
 }
 
+/** How far a server's first number may be from the wanted one. */
+const MARGIN = SIZE / 2;
+
+const wrapAfter = (bytes: number) => (2 ** 32 - bytes) >>> 0;
+
+/** A flow in which the numbers of both ends wrap after about `distance` bytes. */
+async function openAt(
+  twins: Twins,
+  numbers: Map<number, (time: number) => number>,
+  name: string,
+  distance: number,
+): Promise<Flow> {
+  const wanted = wrapAfter(distance);
+  const prepare = (socket: TcpSocket) => socket.startAt(wanted);
+  // A machine that is busy misses the moment.
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const flow = await twins.open(name, prepare, await portAt(numbers, wanted));
+    const off = ((await flow.tracked())!.iss - wanted) | 0;
+    if (Math.abs(off) < MARGIN) return flow;
+    flow.client.reset();
+    await poll("the end of a flow", async () => await flow.tracked() === undefined);
+  }
+  assert.fail(`No flow begins at ${wanted}`);
+}
+
 onStage(
   "shape: sequence numbers that wrap, in either direction, before and after the takeover",
   async (stage) => {
     using twins = new Twins(stage);
     const { shadow } = await stage.protect(TWINS);
-    const wrapAfter = (bytes: number) => (2 ** 32 - bytes) >>> 0;
     const startAt = (bytes: number) => (socket: TcpSocket) => socket.startAt(wrapAfter(bytes));
     // The client's number wraps with its SYN, in shadow mode, and after the takeover.
     const flows = [
@@ -122,20 +146,10 @@ onStage(
       await twins.open("upload", startAt(SIZE / 2)),
       await twins.open("upload after the takeover", startAt(SIZE + SIZE / 2)),
     ];
-    const margin = SIZE / 2;
+    // Both ends' numbers wrap in the first download, and in the one after the takeover.
     const numbers = await firstNumbers(twins);
-    const port = await portAt(numbers, wrapAfter(SIZE + margin));
-    const late = await twins.open("download after the takeover", startAt(SIZE + margin), port);
-    const early = await twins.open(
-      "download",
-      startAt(margin),
-      await portAt(numbers, wrapAfter(margin)),
-    );
-    for (const [flow, distance] of [[late, SIZE + margin], [early, margin]] as const) {
-      const off = ((await flow.tracked())!.iss - wrapAfter(distance)) | 0;
-      assert.ok(Math.abs(off) < margin, `${flow.name} starts ${off} off its number`);
-      flows.push(flow);
-    }
+    flows.push(await openAt(twins, numbers, "download after the takeover", SIZE + MARGIN));
+    flows.push(await openAt(twins, numbers, "download", MARGIN));
     for (const flow of flows) await exchange(flow);
     assert.deepEqual(shadow.events.filter(({ type }) => type === "flow.unprotected"), []);
     assert.equal((await stage.failOver()).flows, flows.length);
