@@ -174,3 +174,45 @@ onStage(
     assert.notEqual((await stage.stats()).mode, "shadow");
   },
 );
+
+onStage(
+  "life: programs that somebody detaches are attached again, and a warning says so",
+  async (stage) => {
+    await stage.echoServers();
+    const { shadow } = await stage.protect(ECHO);
+    const echo = stage.connect(7);
+    assert.equal(await echo.echo("before"), "before");
+    const before = await stage.filters("backup", "eth0");
+    await stage.output("backup", "tc", "qdisc", "delete", "dev", "eth0", "clsact");
+    await poll("the programs", async () => await stage.filters("backup", "eth0") === before);
+    await poll(
+      "a warning",
+      () =>
+        shadow.events.some(({ type, message }) =>
+          type === "warning" && /attached again/.test(String(message))
+        ),
+    );
+    const fresh = stage.connect(7);
+    assert.equal(await fresh.echo("fresh"), "fresh");
+    assert.ok((await stage.flows()).some(({ client }) => client === `10.77.1.2:${fresh.port}`));
+  },
+);
+
+onStage("life: a start with other services adopts the flows of those that stay", async (stage) => {
+  await stage.webServers(4 * MIB);
+  await stage.echoServers();
+  const shadow = await stage.shadow("--service", WEB);
+  const mirror = await stage.mirror("--service", WEB, "--service", ECHO);
+  assert.deepEqual(mirror.events[0]?.services, [WEB, ECHO]);
+  const download = await stage.download();
+  const at = await readOn(stage, download, 0, MIB);
+  await shadow.end("SIGTERM");
+  const both = await stage.shadow("--service", WEB, "--service", ECHO);
+  assert.deepEqual([both.events[0]?.adopted, both.events[0]?.services], [true, [WEB, ECHO]]);
+  const echo = stage.connect(7);
+  assert.equal(await echo.echo("before"), "before");
+  assert.equal((await stage.flows()).length, 2);
+  assert.equal((await stage.failOver()).flows, 2);
+  assert.equal(await echo.echo("after"), "after");
+  await readOn(stage, download, at);
+});
