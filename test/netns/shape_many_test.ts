@@ -79,11 +79,17 @@ onStage("shape: a flood of SYNs pushes out no established flow", async (stage) =
   const flows = [await twins.open("idle"), await twins.open("busy")];
   const [idle, busy] = flows;
   await idle!.up("hello");
+  const copied = async () => {
+    const text = await stage.output("gateway", "ip", "-s", "-j", "link", "show", "backup");
+    return JSON.parse(text)[0].stats64.tx.packets as number;
+  };
+  const before = await copied();
   for (let sent = 0; sent < SYNS; sent += 2000) {
     sendPackets(twins.namespace("client"), flood(sent, sent + 2000));
     await busy!.up(noise(10_000));
     await busy!.down(noise(10_000));
   }
+  assert.ok(await copied() - before >= SYNS, "the backup sees the flood");
   assert.equal((await stage.stats()).flows, flows.length);
   const during = await twins.open("after the flood");
   await during.up("hello");
