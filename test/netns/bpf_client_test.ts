@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { after, Mode, reasons } from "../../lib/flow/layout.ts";
 import { type Ends, type FlowFields, type LoadedShadow, Verdict } from "../fixture/bpf.ts";
-import { Bit, readSegment } from "../fixture/segment.ts";
+import { Bit, ipFrame, Next, readSegment } from "../fixture/segment.ts";
 import { TAGS } from "../fixture/shapes.ts";
 import {
   type Frame,
@@ -234,6 +234,33 @@ withShadow("segments that the replica has no use for stay out", (shadow, ends) =
     );
     assert.equal(verdict, Verdict.STOLEN);
     assert.equal(shadow.flow(ends)!.client_end, 10);
+  }
+});
+
+withShadow("fragments of a known flow stay out, in both directions", (shadow, ends) => {
+  const { client, server } = ends, place = { seq: 10, acknowledged: 20, behind: 0, inFlight: 90 };
+  const ipv6 = client.includes(":");
+  for (const offset of [0x2000, 0x2001, 0x0001]) {
+    const cut = (frame: Frame, source: string, destination: string): Frame => {
+      const tcp = [...frame.subarray(ipv6 ? 54 : 34)];
+      if (!ipv6) return ipFrame({ source, destination, protocol: Next.TCP, fragment: offset }, tcp);
+      // The same in IPv6's order: the offset first, the flag in the last bit.
+      const at = (offset & 0x1fff) << 3 | offset >> 13;
+      const header = [Next.TCP, 0, at >> 8, at & 255, 0, 0, 0, 1];
+      return ipFrame({ source, destination, protocol: Next.FRAGMENT }, [...header, ...tcp]);
+    };
+    shadow.setFlow(ends, flowAt({ ...place, shift: 0 }));
+    const before = shadow.flow(ends);
+    const payload = Array(40).fill(1);
+    const into = cut(fromClient(ends, { seq: 10, ack: 20, payload }), client, server);
+    const out = cut(
+      fromService(ends, { seq: 0, ack: 10, payload: payload.slice(30) }),
+      server,
+      client,
+    );
+    assert.equal(shadow.ingress.testRun(into).verdict, Verdict.STOLEN);
+    assert.equal(shadow.egress.testRun(out).verdict, Verdict.STOLEN);
+    assert.deepEqual(shadow.flow(ends), before);
   }
 });
 

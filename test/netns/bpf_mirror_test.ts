@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { BpfProgram } from "../../ffi/bpf_object.ts";
 import { MIRROR_PAYLOAD, reasons, WANT_FLOW_EVENTS } from "../../lib/flow/layout.ts";
-import { isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
+import { flowKey, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
 import { readHeader } from "../fixture/c_header.ts";
 import { isRunnable } from "../fixture/claim.ts";
 import { Bit, type Link, Next, tagged } from "../fixture/segment.ts";
@@ -30,6 +30,7 @@ function withMirror(name: string, test: (mirror: LoadedMirror) => void): void {
     ignore: loaded === undefined,
     fn() {
       loaded!.control(macs);
+      for (const ends of families) loaded!.map("flows").delete(flowKey(ends));
       loaded!.events();
       test(loaded!);
     },
