@@ -46,9 +46,9 @@ async function takeover(flags: Flags): Promise<void> {
     detach: flags.detach,
   };
   const warn = (message: string): void => console.error(`t2cp takeover: ${message}`);
-  await withOutput("takeover", ({ writer, emitter, stop, interrupted }) => {
+  await withOutput("takeover", ({ writer, emitter, interrupted }) => {
     const input = Deno.stdin.readable;
-    return runTakeover(options, { input, writer, emitter, warn, stop, interrupted });
+    return runTakeover(options, { input, writer, emitter, warn, interrupted });
   });
 }
 

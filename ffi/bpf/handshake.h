@@ -206,12 +206,31 @@ static __always_inline int stranger(const struct control *c, const struct flow_k
 	return TC_ACT_STOLEN;
 }
 
+/*
+ * Sends the same segment once more behind itself, with a window of zero: the hold begins before the server speaks. A
+ * window that shrinks to zero is taken from the same sequence number (tcp_may_update_window).
+ */
+static __always_inline void hold_from_start(struct __sk_buff *skb, const struct packet *p, __u16 window)
+{
+	__be16 open = bpf_htons(window), closed = 0;
+	__u32 mark = skb->mark;
+
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, open, closed, sizeof(closed));
+	bpf_skb_store_bytes(skb, p->l4 + OFFSET_WINDOW, &closed, sizeof(closed), 0);
+	skb->mark = MARK_INJECTED;
+	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	skb->mark = mark;
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, closed, open, sizeof(open));
+	bpf_skb_store_bytes(skb, p->l4 + OFFSET_WINDOW, &open, sizeof(open), 0);
+}
+
 /* The client's first segment after the SYN/ACK: from here on the flow has its replica. */
 static __always_inline int first_ack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
 				     const struct flow_key *key, struct flow *f)
 {
 	struct tcp_options o;
 	__u32 reason, iss_next = f->iss + 1;
+	__u16 window;
 	int error = 0;
 
 	/* Another sequence number means that segments before it were missed, or that it is forged. */
@@ -237,8 +256,9 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 		report_unprotected(key, REASON_TABLE_FULL, 0);
 		return TC_ACT_STOLEN;
 	}
-	/* This one segment keeps its real window, by which the socket sizes its buffers. */
-	set_ack_and_window(skb, p, iss_next, real_window(f, p, iss_next));
+	/* This one segment keeps its real window, by which the socket sizes its segments and buffers. */
+	window = real_window(f, p, iss_next);
+	set_ack_and_window(skb, p, iss_next, window);
 	reason = create_socket(skb, p, f, &o, &error);
 	bpf_map_delete_elem(&handshakes, key);
 	if (reason) {
@@ -246,6 +266,8 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 		report_unprotected(key, reason, error);
 		return TC_ACT_STOLEN;
 	}
+	if (c->mode == MODE_SHADOW && !p->payload)
+		hold_from_start(skb, p, window);
 	open_flow(c, key);
 	return PASS;
 }

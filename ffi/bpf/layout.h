@@ -2,7 +2,7 @@
 /*
  * What the BPF programs and user space share: map keys and values, modes, counters, events.
  *
- * lib/flow/layout.ts and lib/mirror/layout.ts hold the same offsets for TypeScript. Each LAYOUT line pins one of
+ * lib/flow/layout.ts holds the same offsets for TypeScript. Each LAYOUT line pins one of
  * them here; a unit test compares the two sides.
  */
 #ifndef T2CP_LAYOUT_H

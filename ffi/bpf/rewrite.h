@@ -13,6 +13,7 @@ struct ack_to_window {
 	__be16 window;
 };
 #define OFFSET_ACK 8
+#define OFFSET_WINDOW 14
 #define OFFSET_CHECKSUM 16
 
 /* What a 16-bit word's change adds to the one's complement sum (RFC 1624). */
@@ -39,6 +40,17 @@ static __always_inline void set_ack_and_window(struct __sk_buff *skb, const stru
 		 word_change(bpf_htons(p->window), new.window);
 	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0, change, 0);
 	bpf_skb_store_bytes(skb, p->l4 + OFFSET_ACK, &new, sizeof(new), 0);
+}
+
+#define OFFSET_FLAGS 12 /* with the data offset, a word for the checksum */
+
+static __always_inline void set_flags(struct __sk_buff *skb, const struct packet *p, __u8 old, __u8 new,
+				      __u8 offset)
+{
+	__be16 before = bpf_htons(offset << 8 | old), after = bpf_htons(offset << 8 | new);
+
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, before, after, sizeof(after));
+	bpf_skb_store_bytes(skb, p->l4 + OFFSET_FLAGS, &after, sizeof(after), 0);
 }
 
 static __always_inline __sum16 fold(__s64 sum)

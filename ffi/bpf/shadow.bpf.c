@@ -102,6 +102,18 @@ static __always_inline int client_reset(const struct control *c, const struct pa
 	return PASS;
 }
 
+/* Sends a reset of the client's behind this segment: see answer_and_end. */
+static __always_inline void end_time_wait(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 mark = skb->mark;
+
+	set_flags(skb, p, p->flags, TCP_RST, p->offset);
+	skb->mark = MARK_INJECTED;
+	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	skb->mark = mark;
+	set_flags(skb, p, TCP_RST, p->flags, p->offset);
+}
+
 static __always_inline int from_client(struct __sk_buff *skb, const struct control *c, const struct packet *p)
 {
 	struct flow_key key;
@@ -154,10 +166,13 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	ack = earlier(p->ack, f->replica_end);
 	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : real_window(f, p, ack);
 	set_ack_and_window(skb, p, ack, window);
-	if (both_closed(f, ack))
+	if (both_closed(f, ack)) {
+		if (c->mode == MODE_SHADOW && p->seq == f->client_end)
+			end_time_wait(skb, p);
 		close_flow(c, &key, REASON_FIN);
-	else if (c->mode == MODE_SETTLING && in_step(f))
+	} else if (c->mode == MODE_SETTLING && in_step(f)) {
 		bpf_map_delete_elem(&flows, &key); /* in step with its client: the stack needs no help any more */
+	}
 	return PASS;
 }
 
@@ -199,6 +214,23 @@ static __always_inline int answer(struct __sk_buff *skb, const struct packet *p,
 		return TC_ACT_STOLEN;
 	count(SHADOW_SELF_ACKNOWLEDGED);
 	skb->mark = MARK_INJECTED;
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
+/*
+ * The last acknowledgement of a flow, and a reset behind it: where both sides closed at once, the first makes the
+ * socket a TIME_WAIT that would swallow the next flow of the same addresses and ports, and the second ends that.
+ */
+static __always_inline int answer_and_end(struct __sk_buff *skb, const struct packet *p, const struct reply *r)
+{
+	__u8 offset;
+
+	if (!turn_around(skb, p, r) || bpf_skb_load_bytes(skb, p->l4 + OFFSET_FLAGS, &offset, sizeof(offset)))
+		return TC_ACT_STOLEN;
+	count(SHADOW_SELF_ACKNOWLEDGED);
+	skb->mark = MARK_INJECTED;
+	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	set_flags(skb, p, TCP_ACK, TCP_RST, offset);
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
 
@@ -266,9 +298,10 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 		return verdict;
 	r.ack = known ? end : earlier(f->client_ack, f->replica_end);
 	r.window = c->mode == MODE_SHADOW ? hold_window(f, r.ack) : f->client_window;
-	if (both_closed(f, r.ack))
-		close_flow(c, &key, REASON_FIN);
-	return answer(skb, p, &r);
+	if (!both_closed(f, r.ack))
+		return answer(skb, p, &r);
+	close_flow(c, &key, REASON_FIN);
+	return c->mode == MODE_SHADOW ? answer_and_end(skb, p, &r) : answer(skb, p, &r);
 }
 
 SEC("tc")

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { monotonicMicros } from "../../ffi/clock.ts";
 import { parseService, type Service } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { Mode } from "../flow/layout.ts";
@@ -10,7 +11,7 @@ import { runTool, ss } from "../host/facts.ts";
 import { Instance } from "../program/instance.ts";
 import { readRecord, removePinDir, removeRecord, takeLock } from "../program/run_dir.ts";
 import { betrayed, type HostFacts, silenceAddress } from "./preflight.ts";
-import { Control, readCounters, shadowKind } from "./programs.ts";
+import { Control, readCounters, readFlows, shadowKind } from "./programs.ts";
 
 /** What {@linkcode clearShadow} did. */
 export interface Cleared {
@@ -22,6 +23,8 @@ export interface Cleared {
 
 /** Copied traffic is looked for as long as this before the programs go, in milliseconds. */
 const LISTEN = 300;
+/** A flow that had a segment this short a time ago may have one again, in microseconds. */
+const RECENT = 2e6;
 
 /**
  * Takes down what `shadow` set up under `runDir`: in shadow mode first the replica's sockets, then the programs. An
@@ -56,13 +59,15 @@ async function refuseWhileFed(instance: Instance): Promise<void> {
     const counters = readCounters(instance.map("counters"));
     return counters["client_segments"]! + counters["primary_segments"]! + counters["unknown_flow"]!;
   };
+  const recent = (monotonicMicros() - RECENT) * 1000;
+  const flows = [...readFlows(instance.map("flows").entries())];
   const before = fed();
   await new Promise((resolve) => setTimeout(resolve, LISTEN));
-  if (fed() === before) return;
+  if (fed() === before && !flows.some((flow) => flow.seen_ns > recent)) return;
   throw new Failure(
     ExitStatus.TEMPORARY,
     `Copied traffic still arrives on interface "${instance.interface}"`,
-    { mend: "stop t2cp mirror on the gateway first" },
+    { mend: "stop t2cp mirror on the gateway first, and wait two seconds" },
   );
 }
 

@@ -39,9 +39,7 @@ export interface TakeoverStreams {
   emitter: Emitter;
   /** Told about input lines that are no events. */
   warn: (message: string) => void;
-  /** Aborted when the command should end. */
-  stop: AbortSignal;
-  /** Aborted when it should end even where flows are not settled. */
+  /** Aborted when the command should end, even where flows are not settled. */
   interrupted: AbortSignal;
 }
 
@@ -54,7 +52,7 @@ export async function runTakeover(
   options: TakeoverOptions,
   streams: TakeoverStreams,
 ): Promise<void> {
-  const { emitter, stop } = streams;
+  const { emitter } = streams;
   let takeover = Takeover.prepare(options.runDir);
   let settled: Promise<void> | undefined;
   const activate = (): void => {
@@ -87,7 +85,8 @@ export async function runTakeover(
       },
       warn: streams.warn,
       strict: options.strict,
-      signal: stop,
+      // A reader of the output that has gone must not keep the host from taking over.
+      signal: streams.interrupted,
     });
   }
   if (settled === undefined) return takeover[Symbol.dispose]();

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { after } from "../../lib/flow/layout.ts";
 import { Message, State, type TcpSocket } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
 import { assertSameBytes, onStage } from "./stage.ts";
@@ -42,10 +41,12 @@ const shapes: Record<string, Shape> = {
   "the replica greets before the primary": async (twins, name) => {
     const flow = await twins.open(name);
     await flow.replica.send(GREETING);
-    await poll("what the replica says", async () => {
-      const tracked = await flow.tracked();
-      return tracked !== undefined && after(tracked.replica_end, tracked.primary_end);
+    await poll("what the replica has to say", async () => {
+      const sockets = await twins.stage.sockets("backup", PORT);
+      return sockets.some((line) => line.includes(` ${GREETING.length} `));
     });
+    const { replica_end, primary_end } = (await flow.tracked())!;
+    assert.equal(replica_end, primary_end, "it is held from the start");
     assert.equal(flow.client.tryReceive(1), undefined, "the replica is not heard");
     await flow.primary.send(GREETING);
     assert.equal(await flow.client.receiveText(GREETING.length), GREETING);
@@ -258,5 +259,24 @@ onStage(
     ]);
     assertSameBytes(got, all);
     for (const flow of [idle, full]) await converse(flow);
+  },
+);
+
+onStage(
+  "shape: a close that the client answers at once leaves nothing that swallows the next connection",
+  async (stage) => {
+    using twins = new Twins(stage);
+    const { shadow } = await stage.protect(TWINS);
+    const flow = await twins.open("first");
+    await flow.up("question");
+    await flow.down("answer");
+    for (const socket of [flow.replica, flow.primary, flow.client]) socket.close();
+    const none = async (): Promise<boolean> => (await stage.sockets("backup", PORT)).length === 0;
+    await poll("the end of the replica", none);
+    const client = twins.begin(undefined, flow.port);
+    await client.socket.connected();
+    await twins.accept("primary", client.port);
+    await poll("a new replica", () => twins.has("backup", client.port));
+    assert.deepEqual(shadow.events.filter(({ type }) => type === "flow.unprotected"), []);
   },
 );
