@@ -77,10 +77,11 @@ onStage(
     const primary = await stage.capture("primary");
     const client = await stage.capture("eth0");
     const backup = await stage.capture("backup");
-    const names = [...new Set(variants.flatMap(([, settings]) => settings))]
-      .map((setting) => setting.split("=")[0]!);
-    const usual = (await stage.output("client", "sysctl", ...names)).trim().split("\n")
-      .map((line) => line.replace(" = ", "="));
+    const names = new Set(
+      variants.flatMap(([, settings]) => settings.map((text) => text.split("=")[0]!)),
+    );
+    const usual: string[] = [];
+    for (const name of names) usual.push(`${name}=${await stage.setting("client", name)}`);
     const connections: [string, Connection, Agreed][] = [];
     for (const [name, settings, options, check] of variants) {
       await stage.sysctl("client", ...usual, ...settings);

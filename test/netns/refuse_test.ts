@@ -130,9 +130,7 @@ onStage("refuse: shadow names what the host lacks, and how to mend it", async (s
         new RegExp(`^t2cp shadow: Setting "net\\.ipv4\\.${name}" is 0: .*; ${mend}\n$`),
       ],
     ]);
-    // The mend is taken at its word.
-    const mended = await stage.shell("backup", mend);
-    assert.equal(mended.status, 0, mended.stderr);
+    await stage.sysctl("backup", `net.ipv4.${name}=1`);
   }
   await stage.sysctl("backup", "net.mptcp.enabled=1");
   // An IPv4 stream socket of protocol 262, which is MPTCP, bound to port 82.

@@ -44,6 +44,8 @@ export const SERVICE_ADDRESS: string = SERVICE_ADDRESSES[4];
 export const WEB = `${SERVICE_ADDRESS}:80`;
 export const ECHO = `${SERVICE_ADDRESS}:7`;
 
+const settingPath = (name: string): string => `/proc/sys/${name.replaceAll(".", "/")}`;
+
 let count = 0;
 
 /** See the module. */
@@ -142,7 +144,15 @@ export class Stage {
 
   /** Sets kernel settings on a host: `net.ipv4.tcp_sack=0`. */
   async sysctl(role: Role, ...settings: string[]): Promise<void> {
-    await this.output(role, "sysctl", "-qw", ...settings);
+    for (const setting of settings) {
+      const [name, value] = setting.split("=");
+      await this.output(role, "sh", "-c", `echo "$1" >"$0"`, settingPath(name!), value!);
+    }
+  }
+
+  /** A kernel setting on a host. */
+  async setting(role: Role, name: string): Promise<string> {
+    return (await this.output(role, "cat", settingPath(name))).trim();
   }
 
   /** Starts nginx on both servers, with `size` random bytes as /content. */
