@@ -41,12 +41,18 @@ const figures = { plain: [], protected: [], direct: [], after: [] } as Record<st
 for (let round = 1; round <= rounds; round++) {
   console.error(`round ${round} of ${rounds}`);
   const link = ["--rate", "0", "--link", LINK, "--failure", "none"];
-  figures["plain"]!.push((await download("--plain", ...link)).throughput);
-  figures["protected"]!.push((await download(...link)).throughput);
   const client = ["--rate", RATE];
-  figures["direct"]!.push((await download("--plain", ...client)).throughput);
-  const failed = await download("--failure", "host", "--after", "10%", ...client);
-  figures["after"]!.push(failed.throughput_after!);
+  const tasks = [
+    async () => figures["plain"]!.push((await download("--plain", ...link)).throughput),
+    async () => figures["protected"]!.push((await download(...link)).throughput),
+    async () => figures["direct"]!.push((await download("--plain", ...client)).throughput),
+    async () => {
+      const failed = await download("--failure", "host", "--after", "10%", ...client);
+      figures["after"]!.push(failed.throughput_after!);
+    },
+  ];
+  // Every other round the other way round, so that no figure profits from its place.
+  for (const task of round % 2 === 0 ? tasks.toReversed() : tasks) await task();
 }
 
 const megabytes = (name: string): string => (median(figures[name]!)! / 1e6).toFixed(2);

@@ -216,6 +216,21 @@ withShadow("no lost byte goes unreported, however many holes there are", (shadow
   );
 });
 
+withShadow("more holes than there is room for become one", (shadow, ends) => {
+  const model = new Model(shadow, ends, 0xffffffff - 7 * UNIT);
+  const lost: number[] = [];
+  for (let hole = 0; hole < HOLES + 4; hole++) {
+    model.show(2 * hole + 1, 2 * hole + 2);
+    lost.push(2 * hole);
+  }
+  const all = 2 * (HOLES + 4);
+  assert.deepEqual(model.acknowledge(all), lost);
+  const reported = model.reported();
+  assert.deepEqual(reported.slice(0, HOLES - 1), lost.slice(0, HOLES - 1));
+  const last = Array.from({ length: all - 1 - 2 * (HOLES - 1) }, (_, at) => 2 * (HOLES - 1) + at);
+  assert.deepEqual(reported.slice(HOLES - 1), last);
+});
+
 withShadow("gaps are counted with their bytes", (shadow, ends) => {
   const model = new Model(shadow, ends, 0xffffffff);
   for (const at of [1, 3, 6]) model.show(at, at + 1);
