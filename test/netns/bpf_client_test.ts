@@ -98,7 +98,7 @@ withShadow(
         assert.equal(flow.client_window, written.window);
         assert.equal(flow.client_end, u32(place.seq + written.payload.length));
       }),
-      { numRuns: 500 },
+      { numRuns: 300 },
     );
   },
 );
@@ -131,7 +131,7 @@ withShadow("when settling, the client's right edge stays where it is", (shadow, 
       const frame = frameOf(ends, written, place.seq, place.acknowledged);
       assertGiven(shadow, frame, { ack, window });
     }),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
 });
 
@@ -187,7 +187,7 @@ for (const mode of [Mode.SHADOW, Mode.SETTLING]) {
         assert.deepEqual([lowest, 0, highest].map(probe), [true, true, true]);
         assert.deepEqual([lowest - 1, highest + 1, 2 ** 31 - 1].map(probe), [false, false, false]);
       }),
-      { numRuns: 250 },
+      { numRuns: 150 },
     );
   });
 }

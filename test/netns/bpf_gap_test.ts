@@ -184,7 +184,7 @@ withShadow("the gaps are exactly what the primary has and the tap lacks", (shado
       const lost = model.acknowledge(sent);
       assert.deepEqual(model.reported().sort(ascending), lost);
     }),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
 });
 
@@ -212,7 +212,7 @@ withShadow("no lost byte goes unreported, however many holes there are", (shadow
       }
       check(70);
     }),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
 });
 

@@ -98,7 +98,7 @@ withShadow("a handshake tells both numbers and all options", (shadow, ends) => {
       };
       assert.deepEqual({ ...flow, ...expected }, flow);
     }),
-    { numRuns: 700 },
+    { numRuns: 400 },
   );
 });
 

@@ -95,7 +95,7 @@ withShadow("what the client has comes back as its acknowledgement", (shadow, end
         [end, made.ack, made.window, made.fin ? 1 : 0],
       );
     }),
-    { numRuns: 500 },
+    { numRuns: 300 },
   );
 });
 
