@@ -66,7 +66,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 		f->client_wscale = f->primary_wscale = 0;
 	f->synack_tsval = o.tsval;
 	f->synack_ns = bpf_ktime_get_ns();
-	f->seen_ns = f->primary_ns = f->synack_ns;
+	f->seen_ns = f->primary_ns = bpf_ktime_get_coarse_ns();
 	f->synack_seen = 1;
 	/* Only now is it sure that the primary took the new incarnation: a SYN alone may be forged. */
 	old = bpf_map_lookup_elem(&flows, key);
@@ -105,7 +105,7 @@ static __noinline int offer_join(struct __sk_buff *skb, const struct packet *p, 
 	f.mss = JOIN_MSS;
 	f.synack_tsval = o.tsval;
 	f.synack_ns = bpf_ktime_get_ns();
-	f.seen_ns = f.primary_ns = f.synack_ns;
+	f.seen_ns = f.primary_ns = bpf_ktime_get_coarse_ns();
 	f.synack_seen = JOINING;
 	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
 	return TC_ACT_STOLEN;
@@ -124,7 +124,7 @@ static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, 
 	read_options(skb, p, &o);
 	f.irs = p->seq;
 	f.client_end = p->seq + 1;
-	f.mss = o.mss ? o.mss : 536; /* RFC 9293 section 3.7.1 */
+	f.mss = o.mss ? o.mss : p->ipv6 ? 1220 : 536; /* RFC 9293 section 3.7.1 */
 	f.client_wscale = o.wscale;
 	f.options = o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
 	f.client_tsval = o.tsval;
