@@ -83,7 +83,7 @@ async function serveClient(
 ): Promise<void> {
   const writer = new NdjsonWriter(client);
   try {
-    for await (const line of readLines(client.readable, { maxLine: MAX_REQUEST })) {
+    for await (const line of readLines(inputOf(client), { maxLine: MAX_REQUEST })) {
       stats.requests += 1;
       for (const answer of answers(line, handlers)) {
         writer.write(answer);
@@ -97,6 +97,33 @@ async function serveClient(
   } finally {
     close(client);
   }
+}
+
+/** What the client sends. The connection's own stream would close it at the end, and answers are still to come. */
+function inputOf(client: Deno.UnixConn): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    async pull(controller): Promise<void> {
+      const chunk = new Uint8Array(4096);
+      const length = await client.read(chunk);
+      if (length === null) controller.close();
+      else controller.enqueue(chunk.subarray(0, length));
+    },
+  });
+}
+
+/** The longest path that a Unix socket takes on Linux, in bytes: unix(7). */
+const MAX_SOCKET_PATH = 107;
+
+/**
+ * Refuses a path that no Unix socket can have.
+ *
+ * @throws {Failure} with status USAGE
+ */
+export function requireSocketPath(path: string): void {
+  if (new TextEncoder().encode(path).length <= MAX_SOCKET_PATH) return;
+  throw new Failure(ExitStatus.USAGE, `Path "${path}" is too long for a Unix socket`, {
+    mend: "name a directory with a shorter path with --run-dir",
+  });
 }
 
 function* answers(

@@ -28,6 +28,11 @@ export function etherInterfaces(): string[] {
   return links.filter((link) => link.link_type === "ether").map((link) => link.ifname);
 }
 
+/** Whether interface `name` has the older qdisc that takes clsact's place and has no egress. */
+export function hasIngressQdisc(name: string): boolean {
+  return /^qdisc ingress /m.test(iproute("tc", "qdisc", "show", "dev", name));
+}
+
 /** Removes the clsact qdisc of interface `name` where no filter is left in it. */
 export function removeEmptyClsact(name: string): void {
   const filters = ["ingress", "egress"].map((direction) =>

@@ -17,6 +17,7 @@ import { pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance, type InstanceKind, requireInterface } from "../program/instance.ts";
 import {
   makeRunDir,
+  readRecord,
   removeRecord,
   requireSameInterface,
   takeLock,
@@ -84,8 +85,10 @@ export async function runMirror(
     interface: options.interface,
     services: options.services.map(formatService),
   };
+  const earlier = readRecord(runDir, "mirror");
   writeRecord(runDir, "mirror", record);
-  using instance = Instance.open(mirrorKind, runDir, options.interface, (instance) => {
+  const reclaim = earlier !== undefined;
+  const prepare = (instance: Instance): void => {
     const value = new Uint8Array(MIRROR_CONTROL.size);
     value.set(primary, MIRROR_CONTROL.primary_mac);
     value.set(backup, MIRROR_CONTROL.backup_mac);
@@ -94,7 +97,8 @@ export async function runMirror(
     new DataView(value.buffer).setUint32(MIRROR_CONTROL.flags, flags, true);
     writeServices(instance.map("services"), options.services);
     instance.map("control").update(new Uint8Array(4), value);
-  });
+  };
+  using instance = openRecorded(runDir, options.interface, reclaim, prepare);
   try {
     const read = (): Record<string, number> => {
       const sums = instance.map("counters").sums();
@@ -127,6 +131,21 @@ export async function runMirror(
   } finally {
     instance.clear();
     removeRecord(runDir, "mirror");
+  }
+}
+
+/** Opens the programs; the record goes again where nothing new is attached. */
+function openRecorded(
+  runDir: string,
+  interfaceName: string,
+  reclaim: boolean,
+  prepare: (instance: Instance) => void,
+): Instance {
+  try {
+    return Instance.open(mirrorKind, runDir, interfaceName, reclaim, prepare);
+  } catch (error) {
+    if (!reclaim) removeRecord(runDir, "mirror");
+    throw error;
   }
 }
 

@@ -15,7 +15,7 @@ import {
 } from "../../ffi/bpf_object.ts";
 import { attach, attachedProgram, detach, type Direction, interfaceIndex } from "../../ffi/tc.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { etherInterfaces, removeEmptyClsact } from "../host/links.ts";
+import { etherInterfaces, hasIngressQdisc, removeEmptyClsact } from "../host/links.ts";
 import { clearPins, makePinDir, names, pinDir, removePinDir } from "./run_dir.ts";
 
 /** Which programs a command has. */
@@ -65,8 +65,9 @@ export class Instance implements Disposable {
   }
 
   /**
-   * Adopts the programs of command `kind` that are pinned or attached, or loads and pins them; then calls `prepare`,
-   * which fills the maps, and attaches what is not attached yet. Where anything fails, nothing new stays behind.
+   * Adopts the programs of command `kind` that are pinned, or with `reclaim` those that are attached and lost their
+   * pins, or loads and pins them; then calls `prepare`, which fills the maps, and attaches what is not attached yet.
+   * Where anything fails, nothing new stays behind.
    *
    * @throws {Failure} where the interface is none that can carry them, or carries those of another run directory
    */
@@ -74,14 +75,17 @@ export class Instance implements Disposable {
     kind: InstanceKind,
     runDir: string,
     interfaceName: string,
+    reclaim: boolean,
     prepare: (instance: Instance) => void,
   ): Instance {
     requireEthernet(interfaceName);
-    const dir = makePinDir(runDir, kind.name);
-    let parts = findParts(kind, dir, interfaceName);
-    const adopted = parts !== undefined;
+    let parts: BpfParts | undefined;
+    let adopted = false;
     const attachedNow: Place[] = [];
     try {
+      const dir = makePinDir(runDir, kind.name);
+      parts = findParts(kind, dir, interfaceName, reclaim);
+      adopted = parts !== undefined;
       if (parts === undefined) {
         // A start that was killed while it pinned has attached nothing yet.
         clearPins(dir);
@@ -114,7 +118,7 @@ export class Instance implements Disposable {
    * left nothing.
    */
   static find(kind: InstanceKind, runDir: string, interfaceName: string): Instance | undefined {
-    const parts = findParts(kind, pinDir(runDir, kind.name), interfaceName);
+    const parts = findParts(kind, pinDir(runDir, kind.name), interfaceName, true);
     return parts === undefined ? undefined : new Instance(kind, runDir, interfaceName, parts, true);
   }
 
@@ -240,6 +244,13 @@ export function requireInterface(name: string): number {
 /** The programs read Ethernet frames. */
 function requireEthernet(name: string): void {
   requireInterface(name);
+  if (hasIngressQdisc(name)) {
+    throw new Failure(
+      ExitStatus.UNAVAILABLE,
+      `Interface "${name}" has an ingress qdisc, which leaves no room for clsact`,
+      { mend: `tc qdisc del dev ${name} ingress` },
+    );
+  }
   if (etherInterfaces().includes(name)) return;
   throw new Failure(ExitStatus.UNAVAILABLE, `Interface "${name}" is no Ethernet interface`, {
     mend: "name one that carries Ethernet frames",
@@ -264,8 +275,14 @@ function isComplete(kind: InstanceKind, dir: string): boolean {
  * What an earlier start left: its pins, or where those are lost, as with the mount namespace that `ip netns exec`
  * makes, the programs that the interface carries.
  */
-function findParts(kind: InstanceKind, dir: string, interfaceName: string): BpfParts | undefined {
-  return isComplete(kind, dir) ? openPins(kind, dir) : openLost(kind, interfaceName);
+function findParts(
+  kind: InstanceKind,
+  dir: string,
+  interfaceName: string,
+  reclaim: boolean,
+): BpfParts | undefined {
+  if (isComplete(kind, dir)) return openPins(kind, dir);
+  return reclaim ? openLost(kind, interfaceName) : undefined;
 }
 
 function openPins(kind: InstanceKind, dir: string): BpfParts {

@@ -131,7 +131,21 @@ export function readRecord(runDir: string, name: string): InstanceRecord | undef
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
-  return JSON.parse(text);
+  const record = parseRecord(text);
+  if (record !== undefined) return record;
+  throw new Failure(ExitStatus.BAD_INPUT, `Record "${recordPath(runDir, name)}" is damaged`, {
+    mend: `remove it, and see with "tc filter show" what is still attached`,
+  });
+}
+
+function parseRecord(text: string): InstanceRecord | undefined {
+  try {
+    const record = JSON.parse(text);
+    const sound = typeof record.interface === "string" && Array.isArray(record.services);
+    return sound ? record : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

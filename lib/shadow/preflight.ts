@@ -105,7 +105,8 @@ export function checkService(
       `ip address add ${service.address}/${service.family === 4 ? 32 : 128} dev lo`,
     );
   }
-  const any = service.family === 4 ? ["0.0.0.0", "*", "::"] : ["::", "*"];
+  // ss shows a dual-stack listener as "*", and one of IPv6 alone as "[::]".
+  const any = service.family === 4 ? ["0.0.0.0", "*"] : ["::", "*"];
   const found = listeners.filter((listener) =>
     listener.port === service.port &&
     (listener.address === service.address || any.includes(listener.address))

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { familyOf, formatService, type Service, to16Bytes } from "../address.ts";
-import { serveControl } from "../control.ts";
+import { requireSocketPath, serveControl } from "../control.ts";
 import type { ActiveFields, Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
@@ -77,6 +77,7 @@ export async function runShadow(
   stop: AbortSignal,
 ): Promise<void> {
   const { runDir, services } = options;
+  requireSocketPath(join(runDir, "shadow.sock"));
   makeRunDir(runDir);
   using _lock = takeLock(runDir, "shadow");
   const record = { interface: options.interface, services: services.map(formatService) };
@@ -150,7 +151,7 @@ function openRecorded(
   const earlier = readRecord(options.runDir, "shadow");
   writeRecord(options.runDir, "shadow", record);
   try {
-    return openInstance(options, host);
+    return openInstance(options, host, earlier !== undefined);
   } catch (error) {
     if (earlier === undefined) removeRecord(options.runDir, "shadow");
     else writeRecord(options.runDir, "shadow", earlier);
@@ -158,9 +159,9 @@ function openRecorded(
   }
 }
 
-function openInstance(options: ShadowOptions, host: HostFacts): Instance {
+function openInstance(options: ShadowOptions, host: HostFacts, reclaim: boolean): Instance {
   try {
-    return Instance.open(shadowKind, options.runDir, options.interface, (instance) => {
+    return Instance.open(shadowKind, options.runDir, options.interface, reclaim, (instance) => {
       writeServices(instance.map("services"), options.services, options.join, ownScale(host));
       using control = new Control(instance.map("control"));
       // The mode stays as it is: who was active is active still.
