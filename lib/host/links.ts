@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { parseMac } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 
 /** Runs `ip` or `tc` to its end, and returns what it printed; empty where it failed. */
@@ -26,6 +27,19 @@ export function etherInterfaces(): string[] {
     iproute("ip", "-j", "link", "show") || "[]",
   );
   return links.filter((link) => link.link_type === "ether").map((link) => link.ifname);
+}
+
+/**
+ * The six bytes of interface `name`'s MAC address.
+ *
+ * @throws {Failure} with status NO_INPUT where it has no IP address
+ */
+export function macOf(name: string): Uint8Array<ArrayBuffer> {
+  const found = Deno.networkInterfaces().find((own) => own.name === name);
+  if (found !== undefined) return parseMac(found.mac);
+  throw new Failure(ExitStatus.NO_INPUT, `Interface "${name}" has no address`, {
+    mend: `see ip address show dev ${name}`,
+  });
 }
 
 /** Whether interface `name` has the older qdisc that takes clsact's place and has no egress. */

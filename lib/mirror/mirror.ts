@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { formatMac, formatService, parseMac, type Service } from "../address.ts";
+import { formatMac, formatService, type Service } from "../address.ts";
 import type { Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
@@ -12,6 +12,7 @@ import {
   mirrorCounters,
   WANT_FLOW_EVENTS,
 } from "../flow/layout.ts";
+import { macOf } from "../host/links.ts";
 import { AttachmentGuard } from "../program/attachment_guard.ts";
 import { pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance, type InstanceKind, requireInterface } from "../program/instance.ts";
@@ -73,7 +74,7 @@ export async function runMirror(
     resolveMac(options.primary, options.interface),
     resolveMac(options.backup, options.interface),
   ]);
-  const own = ownMac(options.interface);
+  const own = macOf(options.interface);
   if (formatMac(primary) === formatMac(backup)) {
     throw new Failure(ExitStatus.USAGE, `Primary and backup have the same MAC address`, {
       mend: "name two hosts",
@@ -147,14 +148,4 @@ function openRecorded(
     if (!reclaim) removeRecord(runDir, "mirror");
     throw error;
   }
-}
-
-function ownMac(interfaceName: string): Uint8Array {
-  const found = Deno.networkInterfaces().find(({ name }) => name === interfaceName);
-  if (found === undefined) {
-    throw new Failure(ExitStatus.NO_INPUT, `Interface "${interfaceName}" has no address`, {
-      mend: `see ip address show dev ${interfaceName}`,
-    });
-  }
-  return parseMac(found.mac);
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type Batch, BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { interfaceIndex } from "../../ffi/tc.ts";
-import { familyOf, parseMac, parseService, to16Bytes } from "../address.ts";
+import { familyOf, parseService, to16Bytes } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import type { ActiveFields } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
@@ -20,6 +20,7 @@ import {
   Mode,
   readFlowKey,
 } from "../flow/layout.ts";
+import { macOf } from "../host/links.ts";
 import { openPinnedMaps } from "../program/instance.ts";
 import { type InstanceRecord, pinDir, readRecord } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
@@ -285,14 +286,4 @@ function announcements(address: string, mac: Uint8Array): Uint8Array<ArrayBuffer
   if (familyOf(address) === 6) return [neighbourAdvertisement(bytes, mac)];
   const ipv4 = bytes.subarray(12);
   return [arpAnnouncement("request", ipv4, mac), arpAnnouncement("reply", ipv4, mac)];
-}
-
-function macOf(interfaceName: string): Uint8Array<ArrayBuffer> {
-  const found = Deno.networkInterfaces().find(({ name }) => name === interfaceName);
-  if (found === undefined) {
-    throw new Failure(ExitStatus.NO_INPUT, `Interface "${interfaceName}" has no address`, {
-      mend: `see ip address show dev ${interfaceName}`,
-    });
-  }
-  return parseMac(found.mac);
 }
