@@ -91,7 +91,8 @@ withShadow("a handshake tells both numbers and all options", (shadow, ends) => {
         ...{
           client_window: client.window,
           client_tsval: c.stamps?.[0] ?? 0,
-          mss: c.mss ?? flow.mss,
+          // Zero says nothing, as in tcp_parse_options().
+          mss: c.mss || flow.mss,
         },
         ...{ client_wscale: scaled ? c.wscale : 0, primary_wscale: scaled ? p.wscale : 0 },
         ...{ synack_tsval: p.stamps?.[0] ?? 0, options: agreed, synack_seen: 1 },
