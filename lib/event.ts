@@ -121,6 +121,20 @@ export interface LagFields extends FlowFields {
   bytes: number;
 }
 
+/** Fields of `healed`. */
+export interface HealedFields extends GapFields {
+  /** How many bytes were given to the replica. */
+  bytes: number;
+  /** From the gap, or where none was reported, from when it was seen, to the replica's acknowledgement, in milliseconds. */
+  took_ms: number;
+}
+
+/** Fields of `diverged`. */
+export interface DivergedFields extends FlowFields {
+  /** Sequence number of the first byte that differs. */
+  offset: number;
+}
+
 /** Fields of `warning`. */
 export interface WarningFields {
   /** What is wrong, for a person. */
@@ -189,6 +203,10 @@ export interface EventFields {
   "gap": GapFields;
   /** A replica has been behind its primary for long. */
   "lag": LagFields;
+  /** A replica has got the bytes that it lacked. */
+  "healed": HealedFields;
+  /** A client has sent other bytes under numbers that it had used before. */
+  "diverged": DivergedFields;
   /** Counters of the command. */
   "stats": object;
   /** Something is not as it should be, and the command goes on. */
@@ -292,6 +310,17 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
   "lag": essential("A replica has acknowledged less than its primary for long", {
     ...flow,
     bytes: count("How much less"),
+  }),
+  "healed": essential("A replica has got the bytes that it lacked, and acknowledged them", {
+    ...flow,
+    from: sequence("Sequence number of the first byte"),
+    to: sequence("Sequence number behind the last byte"),
+    bytes: count("How many bytes were given to the replica"),
+    took_ms: millis("From the gap, or else from when it was seen, to the acknowledgement"),
+  }),
+  "diverged": essential("A client has sent other bytes under numbers that it had used before", {
+    ...flow,
+    offset: sequence("Sequence number of the first byte that differs"),
   }),
   "stats": droppable("Counters of the command; which ones is its own affair", {}),
   "warning": essential("Something is not as it should be, and the command goes on", {

@@ -92,9 +92,14 @@ function sum(view: DataView, from: number, to: number, start: number): number {
   return total;
 }
 
+/** Brings a sum down to 16 bits. */
+function fold(total: number): number {
+  while (total > 0xffff) total = (total & 0xffff) + Math.floor(total / 0x10000);
+  return total;
+}
+
 function checksum(total: number): number {
-  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
-  return ~total & 0xffff;
+  return ~fold(total) & 0xffff;
 }
 
 /** What a segment says; sequence numbers are 32 bits. */
@@ -109,17 +114,44 @@ export interface Segment {
   window: number;
   /** Its control bits, RFC 9293 section 3.1. */
   flags: number;
-  /** Bytes of payload, zeros, 0 or 1. */
-  payload: 0 | 1;
+  /** What it carries, at most {@linkcode MAX_PAYLOAD} bytes. */
+  payload: Uint8Array;
 }
 
 /** Control bits of {@linkcode Segment.flags}. */
-export const Flag = { RST: 0x04, ACK: 0x10 } as const;
+export const Flag = { FIN: 0x01, RST: 0x04, PSH: 0x08, ACK: 0x10 } as const;
+
+/** The most that one segment may carry, in bytes: what fits an IPv4 packet with all headers. */
+export const MAX_PAYLOAD: number = 0xffff - IPV4 - TCP - TIMESTAMPS;
+
+/** No payload. */
+export const NOTHING: Uint8Array = new Uint8Array(0);
+
+/**
+ * How many bytes of payload a client's segment of the flow at `flowAt` may have, so that neither the flow's maximum
+ * segment size nor an interface of `mtu` bytes is exceeded.
+ */
+export function payloadRoom(
+  keys: DataView,
+  keyAt: number,
+  flows: DataView,
+  flowAt: number,
+  mtu: number,
+): number {
+  const ip = isMapped(keys, keyAt + FLOW_KEY.client) ? IPV4 : IPV6;
+  const size = Math.min(flows.getUint16(flowAt + FLOW.mss, true), mtu - ip - TCP);
+  const options = (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0
+    ? TIMESTAMPS
+    : 0;
+  return Math.min(Math.max(size - options, 1), MAX_PAYLOAD);
+}
 
 /** Builds segments of flows, in one buffer that is used again for every one. */
 export class SegmentFrames {
-  readonly #buffer = new Uint8Array(ETHERNET + IPV6 + TCP + TIMESTAMPS + 1);
+  // One byte more, so that the last word of an odd payload is whole.
+  readonly #buffer = new Uint8Array(ETHERNET + IPV6 + TCP + TIMESTAMPS + MAX_PAYLOAD + 1);
   readonly #view = new DataView(this.#buffer.buffer);
+  readonly #words = new Uint16Array(this.#buffer.buffer);
 
   /**
    * A segment of the flow whose `struct flow_key` stands in `keys` at `keyAt` and whose
@@ -138,7 +170,7 @@ export class SegmentFrames {
     const timestamps = (segment.flags & Flag.RST) === 0 &&
       (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
     const header = timestamps ? TCP + TIMESTAMPS : TCP;
-    const length = header + segment.payload;
+    const length = header + segment.payload.length;
     copy(flows, flowAt + FLOW.local_mac, view, toClient ? 6 : 0, 6);
     copy(flows, flowAt + FLOW.remote_mac, view, toClient ? 0 : 6, 6);
     const ipv4 = isMapped(keys, keyAt + FLOW_KEY.client);
@@ -160,10 +192,22 @@ export class SegmentFrames {
       view.setUint32(tcp + 24, flows.getUint32(flowAt + FLOW.client_tsval, true));
       view.setUint32(tcp + 28, flows.getUint32(flowAt + FLOW.client_tsecr, true));
     }
-    // The byte of payload is zero, and so adds nothing.
-    if (segment.payload > 0) view.setUint8(tcp + header, 0);
-    view.setUint16(tcp + 16, checksum(sum(view, tcp, tcp + header, pseudo)));
+    const start = sum(view, tcp, tcp + header, pseudo);
+    view.setUint16(tcp + 16, checksum(start + this.#payload(segment.payload, tcp + header)));
     return this.#buffer.subarray(0, tcp + length);
+  }
+
+  /** Writes the payload at `at`, an even offset, and returns its sum. */
+  #payload(payload: Uint8Array, at: number): number {
+    if (payload.length === 0) return 0;
+    this.#buffer.set(payload, at);
+    this.#buffer[at + payload.length] = 0;
+    // In the host's byte order, which costs a third; the sum is swapped in the end (RFC 1071 section 2.B).
+    const end = (at + payload.length + 1) >> 1;
+    let total = 0;
+    for (let word = at >> 1; word < end; word++) total += this.#words[word]!;
+    const folded = fold(total);
+    return (folded & 0xff) << 8 | folded >> 8;
   }
 
   /** Writes the IPv4 header for `length` bytes of TCP; returns the sum of the pseudo header. */

@@ -5,7 +5,7 @@
  */
 import type { Injector } from "../../ffi/libpcap.ts";
 import { after, FLOW } from "../flow/layout.ts";
-import { Flag, SegmentFrames } from "./frames.ts";
+import { Flag, NOTHING, SegmentFrames } from "./frames.ts";
 
 /** Where a flow stands in what a map gave: its key at `keyAt` in `keys`, itself at `at` in `flows`. */
 export interface FlowPlace {
@@ -34,6 +34,8 @@ export function lostBytes(place: FlowPlace): number {
   return after(primary, shown) ? Math.min((primary - shown) >>> 0, missingBytes(place)) : 0;
 }
 
+const ONE_BYTE = new Uint8Array(1);
+
 /** Sends segments of flows. */
 export class FlowSegments {
   readonly #wire: Pick<Injector, "send">;
@@ -60,12 +62,12 @@ export class FlowSegments {
       ack: after(clientAck, replicaEnd) ? replicaEnd : clientAck,
       window: flows.getUint16(at + FLOW.client_window, true),
       flags: Flag.ACK,
-      payload: 0 as 0 | 1,
+      payload: NOTHING,
     };
     this.#inward.send(this.#frames.build(keys, keyAt, flows, at, segment));
     // With a byte, as a keep-alive of old: the kernel rations its answers to empty ones (tcp_invalid_ratelimit).
     segment.seq = (flows.getUint32(at + FLOW.replica_ack, true) - 1) >>> 0;
-    segment.payload = 1;
+    segment.payload = ONE_BYTE;
     this.#inward.send(this.#frames.build(keys, keyAt, flows, at, segment));
   }
 
@@ -77,7 +79,7 @@ export class FlowSegments {
       ack: 0,
       window: 0,
       flags: Flag.RST,
-      payload: 0 as const,
+      payload: NOTHING,
     };
     this.#inward.send(this.#frames.build(keys, keyAt, flows, at, toReplica));
     const toClient = {
@@ -86,7 +88,7 @@ export class FlowSegments {
       ack: flows.getUint32(at + FLOW.client_end, true),
       window: 0,
       flags: Flag.RST | Flag.ACK,
-      payload: 0 as const,
+      payload: NOTHING,
     };
     this.#wire.send(this.#frames.build(keys, keyAt, flows, at, toClient));
   }

@@ -4,8 +4,10 @@ import { FLOW, FLOW_KEY, Option } from "../../lib/flow/layout.ts";
 import {
   arpAnnouncement,
   Flag,
+  MAX_PAYLOAD,
   neighbourAdvertisement,
   nobodysFrame,
+  payloadRoom,
   SegmentFrames,
 } from "../../lib/takeover/frames.ts";
 import { type IpFrame, parseFrame, type TcpFrame } from "../fixture/frame.ts";
@@ -91,8 +93,8 @@ const flows = fc.record({
   tsval: uint32,
   tsecr: uint32,
   toClient: fc.boolean(),
-  flags: fc.constantFrom(Flag.ACK, Flag.RST, Flag.RST | Flag.ACK),
-  payload: fc.constantFrom<0 | 1>(0, 1),
+  flags: fc.constantFrom(Flag.ACK, Flag.RST, Flag.RST | Flag.ACK, Flag.ACK | Flag.FIN | Flag.PSH),
+  payload: fc.uint8Array({ maxLength: 100 }),
   seq: uint32,
   ack: uint32,
   window: uint16,
@@ -134,7 +136,7 @@ function check(frame: Uint8Array, made: Made): void {
   const reset = (made.flags & Flag.RST) !== 0;
   const timestamps = !reset && (made.options & Option.TIMESTAMPS) !== 0;
   const headers = 14 + (isIpv4(made.ends[0]) ? 20 : 40) + 20 + (timestamps ? 12 : 0);
-  assert.equal(frame.length, headers + made.payload);
+  assert.equal(frame.length, headers + made.payload.length);
   const parsed = parseFrame(frame) as TcpFrame;
   assert.equal(parsed.kind, "tcp");
   const client = {
@@ -154,8 +156,8 @@ function check(frame: Uint8Array, made: Made): void {
   assert.equal(parsed.seq, made.seq);
   assert.equal(parsed.ack, made.ack);
   assert.equal(parsed.window, made.window);
-  assert.equal(parsed.flags, { 4: "R", 16: "A", 20: "RA" }[made.flags]);
-  assert.deepEqual([...parsed.payload], Array(made.payload).fill(0));
+  assert.equal(parsed.flags, { 4: "R", 16: "A", 20: "RA", 25: "FPA" }[made.flags]);
+  assert.equal(hex(parsed.payload), hex(made.payload));
   assert.deepEqual(
     parsed.timestamps,
     timestamps ? { value: made.tsval, echo: made.tsecr } : undefined,
@@ -197,7 +199,7 @@ Deno.test("frames: sums that carry more than once, or not at all, still give the
           tsecr: value,
           toClient: false,
           flags: Flag.ACK,
-          payload: 0,
+          payload: fill(3),
           seq: value,
           ack: value,
           window: value & 0xffff,
@@ -208,5 +210,35 @@ Deno.test("frames: sums that carry more than once, or not at all, still give the
         check(build(new SegmentFrames(), made), made);
       }
     }
+  }
+});
+
+Deno.test("frames: a segment may be as large as the flow and the interface allow", () => {
+  const room = (mapped: boolean, mss: number, options: number, mtu: number): number => {
+    const keys = new DataView(new ArrayBuffer(FLOW_KEY.size));
+    if (mapped) keys.setUint16(10, 0xffff);
+    const values = new DataView(new ArrayBuffer(FLOW.size));
+    values.setUint16(FLOW.mss, mss, true);
+    values.setUint8(FLOW.options, options);
+    return payloadRoom(keys, 0, values, 0, mtu);
+  };
+  assert.equal(room(true, 1460, Option.TIMESTAMPS, 1500), 1448);
+  assert.equal(room(true, 1460, 0, 1500), 1460);
+  assert.equal(room(true, 8960, 0, 1500), 1460, "the interface's MTU");
+  assert.equal(room(false, 8960, 0, 1500), 1440);
+  assert.equal(room(true, 536, Option.TIMESTAMPS, 1500), 524, "the flow's MSS");
+  assert.equal(room(true, 65535, 0, 1 << 17), MAX_PAYLOAD);
+  assert.equal(room(true, 0, Option.TIMESTAMPS, 1500), 1, "something always goes");
+});
+
+Deno.test("frames: the largest payload is valid too", () => {
+  const [made] = fc.sample(flows.filter((flow) => isIpv4(flow.ends[0])), { numRuns: 1, seed: 1 });
+  for (const length of [MAX_PAYLOAD, MAX_PAYLOAD - 1]) {
+    const payload = new Uint8Array(length).fill(0xff);
+    check(build(new SegmentFrames(), { ...made!, flags: Flag.ACK, payload }), {
+      ...made!,
+      flags: Flag.ACK,
+      payload,
+    });
   }
 });
