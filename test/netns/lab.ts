@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { namespaceInodes } from "../../lib/lab/namespaces.ts";
 import { takeDown } from "../../lib/lab/lab.ts";
 import { mountsBelow, processesIn } from "../../lib/lab/system.ts";
+import { unique } from "../fixture/unique.ts";
 
 /** Whether the namespace tests can run; else they are reported as ignored. */
 export const isRoot: boolean = Deno.uid() === 0;
@@ -24,14 +25,12 @@ export interface TestLab {
   look(): void;
 }
 
-let count = 0;
-
 /**
  * Runs a test with a lab name and run directory of its own; afterwards nothing of that lab may be
  * left: namespaces, processes, mounts, files. Whatever is left is removed.
  */
 export async function withLab(test: (lab: TestLab) => Promise<void>): Promise<void> {
-  const name = `test-${Deno.pid}-${count++}`;
+  const name = unique("test-");
   const runDir = await Deno.makeTempDir({ prefix: "t2cp-test-" });
   const inodes = new Set<number>();
   const look = () => namespaceInodes(name).forEach((inode) => inodes.add(inode));

@@ -6,13 +6,14 @@ import { Capture, Injector, PcapError } from "../../ffi/libpcap.ts";
 import { libc } from "../../ffi/libc_sys.ts";
 import { libpcap } from "../../ffi/libpcap_sys.ts";
 import { Poller } from "../../ffi/poller.ts";
+import { unique } from "../fixture/unique.ts";
 
 const root = Deno.uid() === 0;
 // Libraries stay open for the process: opened inside a test, they would count as its leak.
 libc();
 if (root) libpcap();
-const left = `t2cpl${Deno.pid % 100000}`;
-const right = `t2cpr${Deno.pid % 100000}`;
+const left = unique("t2cpl");
+const right = unique("t2cpr");
 
 function ip(...args: string[]): void {
   const { success, stderr } = new Deno.Command("ip", { args }).outputSync();

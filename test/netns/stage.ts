@@ -16,6 +16,7 @@ import { hostEnd, type Role, SERVICE_ADDRESSES } from "../../lib/lab/topology.ts
 import type { TrackedFlow } from "../../lib/shadow/programs.ts";
 import { checkout, type Outcome } from "../cli/t2cp.ts";
 import type { Frame } from "../fixture/frame.ts";
+import { unique } from "../fixture/unique.ts";
 import { poll } from "../fixture/wait.ts";
 import { Capture, type Captured, tcpdumpArgs } from "./capture.ts";
 import { Connection } from "./connection.ts";
@@ -46,8 +47,6 @@ export const ECHO = `${SERVICE_ADDRESS}:7`;
 
 const settingPath = (name: string): string => `/proc/sys/${name.replaceAll(".", "/")}`;
 
-let count = 0;
-
 /** See the module. */
 export class Stage {
   readonly lab: Lab;
@@ -72,7 +71,7 @@ export class Stage {
   /** Runs `use` on a stage of its own, and takes everything down after it, also where it fails. */
   static async with(use: (stage: Stage) => Promise<void>): Promise<void> {
     const runDir = await Deno.makeTempDir({ prefix: "t2cp-test-" });
-    const name = `stage-${Deno.pid}-${count++}`;
+    const name = unique("stage-");
     const lab = await Lab.create({ name, runDir, owned: true }, new AbortController().signal);
     const stage = new Stage(lab);
     try {

@@ -5,6 +5,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { type Event, parseEvent } from "../../lib/event.ts";
+import { unique } from "../fixture/unique.ts";
 
 const MAIN = fileURLToPath(import.meta.resolve("../../cli/main.ts"));
 
@@ -16,8 +17,6 @@ async function sh(...argv: string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(program!, { args, stdout: "null" }).output();
   if (!success) throw new Error(`${argv.join(" ")}: ${new TextDecoder().decode(stderr)}`);
 }
-
-let made = 0;
 
 /** A running process and the events it has printed. */
 export class Process {
@@ -96,7 +95,7 @@ export class TwoHosts {
 
   /** Runs `use` with two hosts, and takes everything down after it, also where it fails. */
   static async with(use: (hosts: TwoHosts) => Promise<void>): Promise<void> {
-    const id = `t2cp-test-${Deno.pid}-${made++}`;
+    const id = unique("t2cp-test-");
     const hosts = new TwoHosts({ a: `${id}-a`, b: `${id}-b` });
     try {
       await hosts.#build();

@@ -69,7 +69,8 @@ Deno.test("lab programs: echo of several flows", async () => {
 
 Deno.test("lab programs: an echo that differs, that ends early, and one that nobody serves", async () => {
   const flip = (bytes: Uint8Array, from: number) => {
-    if (from >= 2 * MESSAGE_SIZE) bytes[0]! ^= 1;
+    const at = 2 * MESSAGE_SIZE - from;
+    if (at >= 0 && at < bytes.length) bytes[at]! ^= 1;
     return bytes;
   };
   const differs = await against(echo(flip), "echo_client", conversation);
