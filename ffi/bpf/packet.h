@@ -58,10 +58,10 @@ struct packet {
 	__u8 flags;
 	__u8 protocol;
 	bool ipv6;
-	bool tcp_read;          /* tcp holds the header already */
-	struct tcp_header tcp;
+	bool usual;             /* read_usual() has read it, with the TCP header and stamps */
 	bool fragment;
 	bool truncated;         /* the frame ends before the segment does */
+	__be32 stamps[3];       /* the words behind the TCP header, where the frame has as many */
 };
 
 /* What TCP options say; absent ones are zero. */
@@ -124,28 +124,68 @@ static __always_inline __be16 ethertype(struct __sk_buff *skb, __u32 *l3)
 	return protocol;
 }
 
-/* The usual frame: no tag, no IP options, headers in the linear part. Reading those in place saves two calls. */
-#define USUAL_L4 (ETH_HLEN + sizeof(struct iphdr))
+static __always_inline void take_header(struct packet *p, const struct tcp_header *tcp)
+{
+	p->source_port = tcp->source;
+	p->destination_port = tcp->destination;
+	p->seq = bpf_ntohl(tcp->seq);
+	p->ack = bpf_ntohl(tcp->ack);
+	p->window = bpf_ntohs(tcp->window);
+	p->offset = tcp->offset;
+	p->flags = tcp->flags;
+	p->header = (tcp->offset >> 4) * 4;
+}
 
-static __always_inline bool read_usual(struct __sk_buff *skb, struct iphdr *ip, struct tcp_header *tcp)
+/*
+ * The usual segment: no tag, no IP options or extension headers, no fragment, headers in the linear part. It is read in
+ * place, without a call; what is not usual is left to the readers below. Their checks of lengths are for both.
+ */
+static __always_inline bool read_usual(struct __sk_buff *skb, struct packet *p)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	void *l3 = data + ETH_HLEN, *l4;
 
-	if (data + USUAL_L4 + sizeof(*tcp) > end)
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = l3;
+
+		l4 = ip + 1;
+		if (l4 + TCP_HEADER > end || *(__u8 *)ip != 0x45 || ip->protocol != IPPROTO_TCP ||
+		    ip->frag_off & bpf_htons(0x3fff) || !ip->tot_len)
+			return false;
+		map_ipv4(&p->source, ip->saddr);
+		map_ipv4(&p->destination, ip->daddr);
+		p->ipv6 = false;
+		p->l4 = ETH_HLEN + sizeof(*ip);
+		p->l3_length = bpf_ntohs(ip->tot_len);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = l3;
+
+		l4 = ip + 1;
+		if (l4 + TCP_HEADER > end || *(__u8 *)ip >> 4 != 6 || ip->nexthdr != IPPROTO_TCP || !ip->payload_len)
+			return false;
+		__builtin_memcpy(&p->source, &ip->saddr, sizeof(p->source));
+		__builtin_memcpy(&p->destination, &ip->daddr, sizeof(p->destination));
+		p->ipv6 = true;
+		p->l4 = ETH_HLEN + sizeof(*ip);
+		p->l3_length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	} else {
 		return false;
-	*ip = *(struct iphdr *)(data + ETH_HLEN);
-	*tcp = *(struct tcp_header *)(data + USUAL_L4);
-	return ip->version == 4 && ip->ihl == 5;
+	}
+	take_header(p, l4);
+	p->stamps[0] = 0;
+	if (l4 + TCP_HEADER + sizeof(p->stamps) <= end)
+		__builtin_memcpy(p->stamps, l4 + TCP_HEADER, sizeof(p->stamps));
+	p->l3 = ETH_HLEN;
+	p->protocol = IPPROTO_TCP;
+	p->fragment = false;
+	return true;
 }
 
 static __always_inline bool read_ipv4(struct __sk_buff *skb, struct packet *p)
 {
 	struct iphdr ip;
 
-	p->tcp_read = p->l3 == ETH_HLEN && read_usual(skb, &ip, &p->tcp);
-	if (!p->tcp_read && bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
-		return false;
-	if (ip.version != 4 || ip.ihl < 5)
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return false;
 	map_ipv4(&p->source, ip.saddr);
 	map_ipv4(&p->destination, ip.daddr);
@@ -178,7 +218,6 @@ static __always_inline bool read_ipv6(struct __sk_buff *skb, struct packet *p)
 	__builtin_memcpy(&p->source, &ip.saddr, sizeof(p->source));
 	__builtin_memcpy(&p->destination, &ip.daddr, sizeof(p->destination));
 	p->ipv6 = true;
-	p->tcp_read = false;
 	p->protocol = ip.nexthdr;
 	p->l4 = p->l3 + sizeof(ip);
 	/* A payload length of 0 is a jumbogram, or a segment that offload will cut. */
@@ -196,8 +235,12 @@ static __always_inline bool read_ipv6(struct __sk_buff *skb, struct packet *p)
 /* Reads the IP header. False for everything that is not IP, or says so and is not. */
 static __always_inline bool read_ip(struct __sk_buff *skb, struct packet *p)
 {
-	__be16 protocol = ethertype(skb, &p->l3);
+	__be16 protocol;
 
+	p->usual = read_usual(skb, p);
+	if (p->usual)
+		return true;
+	protocol = ethertype(skb, &p->l3);
 	if (protocol == bpf_htons(ETH_P_IP))
 		return read_ipv4(skb, p);
 	return protocol == bpf_htons(ETH_P_IPV6) && read_ipv6(skb, p);
@@ -206,20 +249,16 @@ static __always_inline bool read_ip(struct __sk_buff *skb, struct packet *p)
 /* Reads the TCP header behind it. False for anything else, and for lengths that contradict each other. */
 static __always_inline bool read_tcp(struct __sk_buff *skb, struct packet *p)
 {
+	struct tcp_header tcp;
 	__u32 headers;
 
 	if (p->protocol != IPPROTO_TCP || p->fragment)
 		return false;
-	if (!p->tcp_read && bpf_skb_load_bytes(skb, p->l4, &p->tcp, sizeof(p->tcp)))
-		return false;
-	p->source_port = p->tcp.source;
-	p->destination_port = p->tcp.destination;
-	p->seq = bpf_ntohl(p->tcp.seq);
-	p->ack = bpf_ntohl(p->tcp.ack);
-	p->window = bpf_ntohs(p->tcp.window);
-	p->offset = p->tcp.offset;
-	p->flags = p->tcp.flags;
-	p->header = (p->tcp.offset >> 4) * 4;
+	if (!p->usual) {
+		if (bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+			return false;
+		take_header(p, &tcp);
+	}
 	headers = p->l4 - p->l3 + p->header;
 	if (p->header < TCP_HEADER || headers > p->l3_length)
 		return false;
@@ -298,14 +337,18 @@ static __noinline void read_options(struct __sk_buff *skb, const struct packet *
 	*o = w.found;
 }
 
+#define TIMESTAMPS_FIRST bpf_htonl(0x0101080a)
+
 /* Reads the timestamps alone, which nearly always come first and aligned (RFC 7323 appendix A). */
 static __always_inline void read_timestamps(struct __sk_buff *skb, const struct packet *p, struct tcp_options *o)
 {
-	__be32 words[3];
+	__be32 words[3] = {};
 
-	if (p->header >= TCP_HEADER + TIMESTAMPS_LENGTH &&
-	    !bpf_skb_load_bytes(skb, p->l4 + TCP_HEADER, words, sizeof(words)) &&
-	    words[0] == bpf_htonl(0x0101080a)) {
+	if (p->usual)
+		__builtin_memcpy(words, p->stamps, sizeof(words));
+	else
+		bpf_skb_load_bytes(skb, p->l4 + TCP_HEADER, words, sizeof(words));
+	if (p->header >= TCP_HEADER + TIMESTAMPS_LENGTH && words[0] == TIMESTAMPS_FIRST) {
 		__builtin_memset(o, 0, sizeof(*o));
 		o->tsval = bpf_ntohl(words[1]);
 		o->tsecr = bpf_ntohl(words[2]);

@@ -3,43 +3,71 @@
 #ifndef T2CP_REWRITE_H
 #define T2CP_REWRITE_H
 
+#include <bpf/bpf_core_read.h>
 #include "packet.h"
 
-/* The part of the TCP header from the acknowledgement to the window, and where it stands. */
-struct ack_to_window {
-	__be32 ack;
-	__u8 offset;
-	__u8 flags;
-	__be16 window;
-};
-#define OFFSET_ACK 8
 #define OFFSET_WINDOW 14
 #define OFFSET_CHECKSUM 16
 
-/* What a 16-bit word's change adds to the one's complement sum (RFC 1624). */
-static __always_inline __u32 word_change(__be16 old, __be16 new)
+/* As in the kernel's include/linux/skbuff.h, as far as it matters here; libbpf finds the place. */
+#define CHECKSUM_PARTIAL 3
+struct sk_buff {
+	__u8 ip_summed : 2;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_cast_to_kern_ctx(void *skb) __ksym;
+
+/* The bytes of the frame from `at` on, if the linear part has them. */
+static __always_inline void *linear(struct __sk_buff *skb, __u32 at, __u32 size)
 {
-	return (__u16)~old + new;
+	void *end = (void *)(long)skb->data_end, *bytes;
+	__u64 offset = at;
+
+	asm volatile("" : "+r"(offset)); /* what is compared is what is added: the verifier needs the bound */
+	if (offset > 0x3fff)
+		return NULL;
+	bytes = (void *)(long)skb->data + offset;
+	return bytes + size > end ? NULL : bytes;
 }
 
-/* Writes a new acknowledgement and window into the segment and mends its checksum. */
-static __always_inline void set_ack_and_window(struct __sk_buff *skb, const struct packet *p, __u32 ack, __u16 window)
+/* Takes in the carries of a one's complement sum (RFC 1071). */
+static __always_inline __u16 fold(__u64 sum)
 {
-	struct ack_to_window new = {
-		.ack = bpf_htonl(ack),
-		.offset = p->offset,
-		.flags = p->flags,
-		.window = bpf_htons(window),
-	};
-	__be32 old_ack = bpf_htonl(p->ack);
-	__u32 change;
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/*
+ * Writes a new acknowledgement and window into the segment and mends its checksum (RFC 1624). This is done in place: the
+ * sum over the whole does not change, so what the interface computed of it (CHECKSUM_COMPLETE) stays right. A checksum
+ * that is left to the interface (CHECKSUM_PARTIAL) covers the addresses alone. Returns false where memory is short.
+ */
+static __always_inline bool set_ack_and_window(struct __sk_buff *skb, const struct packet *p, __u32 ack, __u16 window)
+{
+	struct sk_buff *kernel = bpf_cast_to_kern_ctx(skb);
+	__be32 new_ack = bpf_htonl(ack);
+	__be16 new_window = bpf_htons(window);
+	struct tcp_header *tcp;
 
 	if (ack == p->ack && window == p->window)
-		return;
-	change = word_change(old_ack, new.ack) + word_change(old_ack >> 16, new.ack >> 16) +
-		 word_change(bpf_htons(p->window), new.window);
-	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0, change, 0);
-	bpf_skb_store_bytes(skb, p->l4 + OFFSET_ACK, &new, sizeof(new), 0);
+		return true;
+	tcp = linear(skb, p->l4, sizeof(*tcp));
+	if (!tcp) {
+		if (bpf_skb_pull_data(skb, p->l4 + p->header))
+			return false;
+		tcp = linear(skb, p->l4, sizeof(*tcp));
+		if (!tcp)
+			return false;
+	}
+	if (BPF_CORE_READ_BITFIELD(kernel, ip_summed) != CHECKSUM_PARTIAL)
+		tcp->checksum = ~fold((__u64)(__u16)~tcp->checksum + ~tcp->ack + new_ack +
+				      (__u16)~tcp->window + new_window);
+	tcp->ack = new_ack;
+	tcp->window = new_window;
+	return true;
 }
 
 #define OFFSET_FLAGS 12 /* with the data offset, a word for the checksum */
@@ -53,15 +81,6 @@ static __always_inline void set_flags(struct __sk_buff *skb, const struct packet
 	bpf_skb_store_bytes(skb, p->l4 + OFFSET_FLAGS, &after, sizeof(after), 0);
 }
 
-static __always_inline __sum16 fold(__s64 sum)
-{
-	__u32 s = (__u32)sum;
-
-	s = (s & 0xffff) + (s >> 16);
-	s = (s & 0xffff) + (s >> 16);
-	return ~s;
-}
-
 /* What a segment that was turned around says. */
 struct reply {
 	__u32 seq;
@@ -72,34 +91,31 @@ struct reply {
 
 struct tcp_segment {
 	struct tcp_header header;
-	__u8 nop[2];
-	__u8 kind;
-	__u8 length;
+	__be32 timestamps; /* two NOPs, kind and length */
 	__be32 tsval;
 	__be32 tsecr;
 };
 
-/* What both families put before the TCP segment when they sum it up (RFC 9293 section 3.1, RFC 8200 section 8.1). */
-struct pseudo_header {
-	struct address source;
-	struct address destination;
-	__be32 length;
-	__be32 protocol;
-};
+static __always_inline __u64 sum_up(__u64 sum, const void *from, __u32 length)
+{
+	const __u32 *words = from;
+
+#pragma unroll
+	for (__u32 i = 0; i < length / 4; i++)
+		sum += words[i];
+	return sum;
+}
 
 /* The segment of the client's that answers a segment of the service. */
 static __always_inline __u32 fill_reply(struct tcp_segment *tcp, const struct packet *p, const struct tcp_options *o,
 					const struct reply *r)
 {
 	__u32 length = o->present & OPTION_TIMESTAMPS ? sizeof(*tcp) : sizeof(tcp->header);
-	struct pseudo_header pseudo = {
-		.source = p->destination,
-		.destination = p->source,
-		.length = bpf_htonl(length),
-		.protocol = bpf_htonl(IPPROTO_TCP),
-	};
-	__s64 sum;
+	/* The pseudo-header of both families: a mapped IPv4 address adds but 0xffff, a zero of such sums. */
+	__u64 sum = bpf_htonl(length + IPPROTO_TCP);
 
+	sum = sum_up(sum, &p->source, sizeof(p->source));
+	sum = sum_up(sum, &p->destination, sizeof(p->destination));
 	tcp->header.source = p->destination_port;
 	tcp->header.destination = p->source_port;
 	tcp->header.seq = bpf_htonl(r->seq);
@@ -107,78 +123,107 @@ static __always_inline __u32 fill_reply(struct tcp_segment *tcp, const struct pa
 	tcp->header.offset = (length / 4) << 4;
 	tcp->header.flags = r->flags;
 	tcp->header.window = bpf_htons(r->window);
-	tcp->nop[0] = 1;
-	tcp->nop[1] = 1;
-	tcp->kind = 8;
-	tcp->length = 10;
+	tcp->header.checksum = 0;
+	tcp->header.urgent = 0;
+	tcp->timestamps = TIMESTAMPS_FIRST;
 	tcp->tsval = bpf_htonl(o->tsecr);
 	tcp->tsecr = bpf_htonl(o->tsval);
-	if (!p->ipv6) /* without the mapped prefix, which IPv4's sum does not have */
-		pseudo.source.word[2] = pseudo.destination.word[2] = 0;
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
+	sum = sum_up(sum, &tcp->header, sizeof(tcp->header));
 	if (length == sizeof(*tcp))
-		sum = bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(*tcp), sum);
-	else
-		sum = bpf_csum_diff(NULL, 0, (__be32 *)tcp, sizeof(tcp->header), sum);
-	tcp->header.checksum = fold(sum);
+		sum = sum_up(sum, &tcp->timestamps, TIMESTAMPS_LENGTH);
+	tcp->header.checksum = ~fold(sum);
 	return length;
 }
 
-static __always_inline bool turn_ipv4(struct __sk_buff *skb, const struct packet *p, __u32 length)
-{
-	struct iphdr ip;
+/* What stands in front of the packet, unless there are tags; begun so that the packet is aligned. */
+struct link {
+	__u16 unused;
+	__u8 macs[12];
+	__be16 type;
+};
 
-	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+static __always_inline bool swap_macs(struct __sk_buff *skb, struct link *link)
+{
+	__u8 *macs = linear(skb, 0, ETH_HLEN);
+
+	if (!macs)
 		return false;
-	ip.saddr = p->destination.word[3];
-	ip.daddr = p->source.word[3];
-	ip.tos = 0; /* acknowledgements carry no ECT, RFC 3168 section 6.1.4 */
-	ip.tot_len = bpf_htons(sizeof(ip) + length);
-	ip.frag_off = bpf_htons(0x4000);
-	ip.check = 0;
-	ip.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
-	return !bpf_skb_store_bytes(skb, p->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
+	__builtin_memcpy(link->macs, macs + 6, 6);
+	__builtin_memcpy(link->macs + 6, macs, 6);
+	link->type = *(__be16 *)(macs + 12);
+	return true;
 }
 
-static __always_inline bool turn_ipv6(struct __sk_buff *skb, const struct packet *p, __u32 length)
+/* Writes the turned packet, of `length` bytes behind `link`. One call where it can be, since calls cost most. */
+static __always_inline bool store(struct __sk_buff *skb, const struct packet *p, struct link *link, __u32 length)
 {
-	struct ipv6hdr ip = {};
+	if (!swap_macs(skb, link))
+		return false;
+	if (p->l3 == ETH_HLEN)
+		return !bpf_skb_store_bytes(skb, 0, link->macs, ETH_HLEN + length, BPF_F_RECOMPUTE_CSUM);
+	return !bpf_skb_store_bytes(skb, 0, link->macs, sizeof(link->macs), 0) &&
+	       !bpf_skb_store_bytes(skb, p->l3, link + 1, length, BPF_F_RECOMPUTE_CSUM);
+}
 
-	ip.version = 6;
-	ip.payload_len = bpf_htons(length);
-	ip.nexthdr = IPPROTO_TCP;
-	ip.hop_limit = 64;
-	__builtin_memcpy(&ip.saddr, &p->destination, sizeof(ip.saddr));
-	__builtin_memcpy(&ip.daddr, &p->source, sizeof(ip.daddr));
-	return !bpf_skb_store_bytes(skb, p->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
+static __noinline bool turn_ipv4(struct __sk_buff *skb, const struct packet *p, const struct tcp_options *o,
+				 const struct reply *r)
+{
+	struct {
+		struct link link;
+		struct iphdr ip;
+		struct tcp_segment tcp;
+	} s = {};
+	__u32 length = fill_reply(&s.tcp, p, o, r);
+
+	/* Acknowledgements carry no ECT, RFC 3168 section 6.1.4. */
+	*(__be32 *)&s.ip = bpf_htonl(0x45000000 | (sizeof(s.ip) + length));
+	s.ip.frag_off = bpf_htons(0x4000);
+	s.ip.ttl = 64;
+	s.ip.protocol = IPPROTO_TCP;
+	s.ip.saddr = p->destination.word[3];
+	s.ip.daddr = p->source.word[3];
+	s.ip.check = ~fold(sum_up(0, &s.ip, sizeof(s.ip)));
+	return length == sizeof(s.tcp) ? store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp))
+				       : store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp.header));
+}
+
+static __noinline bool turn_ipv6(struct __sk_buff *skb, const struct packet *p, const struct tcp_options *o,
+				 const struct reply *r)
+{
+	struct {
+		struct link link;
+		struct ipv6hdr ip;
+		struct tcp_segment tcp;
+	} s = {};
+	__u32 length = fill_reply(&s.tcp, p, o, r);
+
+	*(__be32 *)&s.ip = bpf_htonl(0x60000000);
+	s.ip.payload_len = bpf_htons(length);
+	s.ip.nexthdr = IPPROTO_TCP;
+	s.ip.hop_limit = 64;
+	__builtin_memcpy(&s.ip.saddr, &p->destination, sizeof(s.ip.saddr));
+	__builtin_memcpy(&s.ip.daddr, &p->source, sizeof(s.ip.daddr));
+	return length == sizeof(s.tcp) ? store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp))
+				       : store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp.header));
 }
 
 /*
- * Turns a segment of the service into a segment of its client without payload. The timestamps change places: TSval
- * is the segment's TSecr, for a newer one of the client's would fail PAWS at the replica (RFC 7323 section 5).
+ * Turns a segment of the service into a segment of its client without payload: the bytes of the payload stay behind it
+ * as padding, which every receiver cuts off. The timestamps change places: TSval is the segment's TSecr, for a newer one
+ * of the client's would fail PAWS at the replica (RFC 7323 section 5).
  * Returns false where the frame has a form that is not handled; it must be dropped then.
  */
 static __noinline bool turn_around(struct __sk_buff *skb, const struct packet *p, const struct reply *r)
 {
-	struct tcp_segment tcp = {};
 	struct tcp_options o;
-	__u8 macs[12], swapped[12];
-	__u32 length;
 
 	if (p->l4 - p->l3 != (p->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)))
 		return false;
 	read_timestamps(skb, p, &o);
-	length = fill_reply(&tcp, p, &o, r);
-	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || bpf_skb_change_tail(skb, p->l4 + length, 0))
+	/* One segment can be no longer than what offload would make of many. */
+	if (skb->gso_size && bpf_skb_change_tail(skb, p->l4 + p->header, 0))
 		return false;
-	__builtin_memcpy(swapped, macs + 6, 6);
-	__builtin_memcpy(swapped + 6, macs, 6);
-	if (bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0) ||
-	    !(p->ipv6 ? turn_ipv6(skb, p, length) : turn_ipv4(skb, p, length)))
-		return false;
-	if (length == sizeof(tcp))
-		return !bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM);
-	return !bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp.header), BPF_F_RECOMPUTE_CSUM);
+	return p->ipv6 ? turn_ipv6(skb, p, &o, r) : turn_ipv4(skb, p, &o, r);
 }
 
 #endif

@@ -22,31 +22,26 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 static __always_inline int from_primary(struct __sk_buff *skb, const struct control *c, const struct packet *p,
-					__u32 service)
+					const struct flow_key *key, struct flow *f, __u32 service)
 {
-	struct flow_key key;
-	struct flow *f;
 	__u32 end = sequence_end(p);
-	bool created;
+	bool created = f != NULL;
 
 	/* A primary that comes back has no say any more. */
 	if (c->mode != MODE_SHADOW)
 		return TC_ACT_STOLEN;
-	service_to_client(p, &key);
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
-		return primary_synack(skb, c, p, &key);
-	f = bpf_map_lookup_elem(&flows, &key);
-	created = f != NULL;
+		return primary_synack(skb, c, p, key);
 	if (!created) {
-		f = bpf_map_lookup_elem(&handshakes, &key);
+		f = bpf_map_lookup_elem(&handshakes, key);
 		if (service & SERVICE_JOIN && (!f || f->synack_seen == JOINING))
-			return offer_join(skb, p, &key, service);
+			return offer_join(skb, p, key, service);
 		if (!f || !f->synack_seen)
 			return TC_ACT_STOLEN;
 	} else if (p->flags & TCP_RST) {
 		int verdict = reset_replica(skb, p, f);
 
-		close_flow(c, &key, REASON_RESET_BY_PRIMARY);
+		close_flow(c, key, REASON_RESET_BY_PRIMARY);
 		return verdict;
 	}
 	count(SHADOW_PRIMARY_SEGMENTS);
@@ -63,8 +58,8 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 		if (after(right, f->primary_right))
 			f->primary_right = right;
 		if (created) {
-			look_for_gap(&key, f);
-			look_for_lag(&key, f);
+			look_for_gap(key, f);
+			look_for_lag(key, f);
 		}
 	}
 	return TC_ACT_STOLEN;
@@ -114,37 +109,34 @@ static __always_inline void end_time_wait(struct __sk_buff *skb, const struct pa
 	set_flags(skb, p, TCP_RST, p->flags, p->offset);
 }
 
-static __always_inline int from_client(struct __sk_buff *skb, const struct control *c, const struct packet *p)
+static __always_inline int from_client(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+				       const struct flow_key *key, struct flow *f)
 {
-	struct flow_key key;
-	struct flow *f;
 	__u32 end = sequence_end(p), ack;
 	__u16 window;
 
-	client_to_service(p, &key);
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
 		if (c->mode == MODE_SHADOW)
-			return client_syn(skb, p, &key);
+			return client_syn(skb, p, key);
 		/* The stack opens it by itself; what was known of an earlier one must not touch it. */
-		bpf_map_delete_elem(&handshakes, &key);
-		bpf_map_delete_elem(&flows, &key);
+		bpf_map_delete_elem(&handshakes, key);
+		bpf_map_delete_elem(&flows, key);
 		return PASS;
 	}
 	if (p->truncated) {
 		count(SHADOW_TRUNCATED);
 		return TC_ACT_STOLEN;
 	}
-	f = bpf_map_lookup_elem(&flows, &key);
 	if (!f) {
-		f = bpf_map_lookup_elem(&handshakes, &key);
+		f = bpf_map_lookup_elem(&handshakes, key);
 		if (!f)
-			return stranger(c, &key);
+			return stranger(c, key);
 		if (!(p->flags & TCP_ACK) || (p->flags & TCP_RST))
 			return TC_ACT_STOLEN;
 		if (!f->synack_seen)
-			return stranger(c, &key);
+			return stranger(c, key);
 		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-		return first_ack(skb, c, p, &key, f);
+		return first_ack(skb, c, p, key, f);
 	}
 	if (f->replica_reset)
 		return c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
@@ -153,7 +145,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	if (skb->pkt_type != 0)
 		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	if (p->flags & TCP_RST)
-		return client_reset(c, p, &key, f);
+		return client_reset(c, p, key, f);
 	if (!(p->flags & TCP_ACK))
 		return TC_ACT_STOLEN;
 	if (!acceptable_ack(c, f, p)) {
@@ -165,13 +157,14 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	order(f); /* client_ack is written, now replica_end may be read; egress does it the other way round */
 	ack = earlier(p->ack, f->replica_end);
 	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : real_window(f, p, ack);
-	set_ack_and_window(skb, p, ack, window);
+	if (!set_ack_and_window(skb, p, ack, window))
+		return TC_ACT_STOLEN;
 	if (both_closed(f, ack)) {
 		if (c->mode == MODE_SHADOW && p->seq == f->client_end)
 			end_time_wait(skb, p);
-		close_flow(c, &key, REASON_FIN);
+		close_flow(c, key, REASON_FIN);
 	} else if (c->mode == MODE_SETTLING && in_step(f)) {
-		bpf_map_delete_elem(&flows, &key); /* in step with its client: the stack needs no help any more */
+		bpf_map_delete_elem(&flows, key); /* in step with its client: the stack needs no help any more */
 	}
 	return PASS;
 }
@@ -179,11 +172,12 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 SEC("tc")
 int shadow_ingress(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, service = SERVICE_KNOWN;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	struct flow *f = NULL;
+	struct flow_key key;
 	struct packet p;
-	__u32 service;
-	bool tcp;
+	bool tcp, by_client = false;
 
 	if (!c || c->mode == MODE_ACTIVE)
 		return PASS;
@@ -194,17 +188,29 @@ int shadow_ingress(struct __sk_buff *skb)
 	if (!read_ip(skb, &p))
 		return PASS;
 	tcp = read_tcp(skb, &p);
-	/* The common cases first: a look-up costs. */
-	if (tcp && is_service(&p.destination, p.destination_port))
-		return c->flags & DRAINING ? TC_ACT_STOLEN : from_client(skb, c, &p);
-	service = tcp ? service_value(&p.source, p.source_port) : 0;
-	if (service)
-		return from_primary(skb, c, &p, service);
-	if (c->mode != MODE_SHADOW || !is_service(&p.destination, 0))
-		return PASS;
-	/* Everything else for the address is the primary's too. */
-	count(tcp || p.protocol != IPPROTO_TCP ? SHADOW_SILENCED : SHADOW_MALFORMED);
-	return TC_ACT_STOLEN;
+	if (tcp) {
+		/* Look-ups cost most, so the likely one comes first: servers have the lower port. */
+		by_client = bpf_ntohs(p.destination_port) < bpf_ntohs(p.source_port);
+		f = find_flow(&p, by_client, &key);
+	}
+	if (!f) {
+		bool to_service = is_service(&p.destination, 0);
+
+		if (tcp && to_service && is_service(&p.destination, p.destination_port)) {
+			f = find_flow(&p, by_client = true, &key);
+		} else if (tcp && (service = service_value(&p.source, p.source_port))) {
+			f = find_flow(&p, by_client = false, &key);
+		} else if (c->mode == MODE_SHADOW && to_service) {
+			/* Everything else for the address is the primary's too. */
+			count(tcp || p.protocol != IPPROTO_TCP ? SHADOW_SILENCED : SHADOW_MALFORMED);
+			return TC_ACT_STOLEN;
+		} else {
+			return PASS;
+		}
+	}
+	if (!by_client)
+		return from_primary(skb, c, &p, &key, f, service);
+	return c->flags & DRAINING ? TC_ACT_STOLEN : from_client(skb, c, &p, &key, f);
 }
 
 /* Gives the replica a segment of its client instead of letting its own out. */
@@ -258,25 +264,17 @@ static __always_inline bool primary_cares(const struct flow *f)
 	return bpf_ktime_get_coarse_ns() - f->primary_ns < PRIMARY_SILENCE_NS;
 }
 
-static __always_inline int from_replica(struct __sk_buff *skb, const struct control *c, const struct packet *p)
+static __always_inline int from_replica(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+					const struct flow_key *key, struct flow *f)
 {
 	int verdict = c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
 	struct reply r = { .seq = p->ack, .flags = TCP_ACK };
 	__u32 end = sequence_end(p);
 	bool probe, known;
-	struct flow_key key;
-	struct flow *f;
 
-	service_to_client(p, &key);
-	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f) {
-		if (c->mode == MODE_SHADOW)
-			count(SHADOW_SILENCED);
-		return verdict;
-	}
 	count(SHADOW_REPLICA_SEGMENTS);
 	if (p->flags & TCP_RST)
-		return replica_reset(c, &key, f);
+		return replica_reset(c, key, f);
 	/* Probes of a zero window and keep-alives repeat an old number, so that the other end answers. */
 	probe = end == p->seq && after(f->replica_end, p->seq);
 	if (after(end, f->replica_end))
@@ -290,7 +288,7 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 	if (c->mode == MODE_SHADOW && end == p->seq && both_closed(f, earlier(f->client_ack, f->replica_end))) {
 		/* It has closed first and goes to TIME_WAIT, which is the primary's to keep: reset it. */
 		r.flags = TCP_RST;
-		close_flow(c, &key, REASON_FIN);
+		close_flow(c, key, REASON_FIN);
 		return answer(skb, p, &r);
 	}
 	known = end != p->seq && !after(end, f->client_ack);
@@ -300,7 +298,7 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 	r.window = c->mode == MODE_SHADOW ? hold_window(f, r.ack) : f->client_window;
 	if (!both_closed(f, r.ack))
 		return answer(skb, p, &r);
-	close_flow(c, &key, REASON_FIN);
+	close_flow(c, key, REASON_FIN);
 	return c->mode == MODE_SHADOW ? answer_and_end(skb, p, &r) : answer(skb, p, &r);
 }
 
@@ -309,6 +307,8 @@ int shadow_egress(struct __sk_buff *skb)
 {
 	__u32 zero = 0, l3;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	struct flow_key key;
+	struct flow *f;
 	struct packet p;
 
 	if (!c)
@@ -321,8 +321,8 @@ int shadow_egress(struct __sk_buff *skb)
 		return c->mode == MODE_SHADOW ? silence_arp(skb, c, l3) : PASS;
 	if (!read_ip(skb, &p))
 		return PASS;
-	if (read_tcp(skb, &p) && is_service(&p.source, p.source_port))
-		return from_replica(skb, c, &p);
+	if (read_tcp(skb, &p) && (f = find_flow(&p, false, &key)))
+		return from_replica(skb, c, &p, &key, f);
 	if (c->mode != MODE_SHADOW || !(is_service(&p.source, 0) || claims_by_nd(skb, &p)))
 		return PASS;
 	/* Whatever else bears the address, fragments and ICMP errors too, is the primary's to send. */

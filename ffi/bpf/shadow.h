@@ -194,20 +194,21 @@ static __always_inline bool is_service(const struct address *address, __be16 por
 	return service_value(address, port) != 0;
 }
 
-static __always_inline void client_to_service(const struct packet *p, struct flow_key *key)
+/* The flow of a segment that one of its two ends has sent; `key` is filled in either case. */
+static __always_inline struct flow *find_flow(const struct packet *p, bool by_client, struct flow_key *key)
 {
-	key->client = p->source;
-	key->server = p->destination;
-	key->client_port = p->source_port;
-	key->server_port = p->destination_port;
-}
-
-static __always_inline void service_to_client(const struct packet *p, struct flow_key *key)
-{
-	key->client = p->destination;
-	key->server = p->source;
-	key->client_port = p->destination_port;
-	key->server_port = p->source_port;
+	if (by_client) {
+		key->client = p->source;
+		key->server = p->destination;
+		key->client_port = p->source_port;
+		key->server_port = p->destination_port;
+	} else {
+		key->client = p->destination;
+		key->server = p->source;
+		key->client_port = p->destination_port;
+		key->server_port = p->source_port;
+	}
+	return bpf_map_lookup_elem(&flows, key);
 }
 
 #endif

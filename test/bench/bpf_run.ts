@@ -1,10 +1,11 @@
 /**
- * What a packet costs in the backup's BPF programs, by runs on frames (BPF_PROG_TEST_RUN). `median` and `p90` are of
- * single runs, each with the system calls around it, and so with caches about as cold as between packets; `net` is the
- * median without what a run costs in active mode, where a program does nothing: reading the clock. `in a row` is the
- * mean over many runs at once, of frames that the program leaves as they are. Needs root; nothing is sent.
+ * What a packet costs in the backup's BPF programs, by runs on frames (BPF_PROG_TEST_RUN). Each run is one of a frame as
+ * it comes, with the system calls around it, and so with caches about as cold as between packets. `run` is the median as
+ * the kernel measures it, `empty` that of a run in active mode, in which a program reads the mode and returns: reading
+ * the clock twice. `packet` is the difference, and what the goal is for; `p90` is the same of the 90th percentile. Needs
+ * root; nothing is sent.
  *
- *     deno run -A test/bench/bpf_run.ts [RUNS]
+ *     deno task bench:bpf-run [RUNS]
  *
  * @module
  */
@@ -26,14 +27,17 @@ const GOAL = 300;
 /** Flows in the table beside the measured one. */
 const OTHERS = 10_000;
 
+/** The runs are spread over so many rounds, so that a moment of load does not fall on one case alone. */
+const ROUNDS = 5;
+
 interface Case {
   name: string;
+  ends: Ends;
   tracked: boolean;
   program: BpfProgram;
   frame: Frame;
   verdict: number;
-  /** Whether the frame comes out as it went in, so that runs in a row are the same. */
-  steady: boolean;
+  nanos: number[];
 }
 
 const families: readonly Ends[] = [
@@ -59,8 +63,11 @@ function foreign(ends: Ends): Frame {
 
 function casesOf({ ingress, egress }: LoadedShadow, ends: Ends): Case[] {
   const { PASS, STOLEN, REDIRECT } = Verdict;
-  const client = (said: Said): Frame =>
-    fromClient(ends, { seq: 1000, ack: 9500, window: 400, timestamps: stamps, ...said });
+  const client = (said: Said): Frame => {
+    const place = { seq: 1000, ack: 9500, window: 400, timestamps: stamps };
+    // To the MAC address of the interface that the runs have, as a mirror's copies are to the backup's.
+    return fromClient(ends, { ...place, ...said }).fill(0, 0, 6);
+  };
   const service = (said: Said): Frame =>
     fromService(ends, { ack: 1000, window: 400, timestamps: stamps, ...said });
   const other = foreign(ends);
@@ -69,57 +76,54 @@ function casesOf({ ingress, egress }: LoadedShadow, ends: Ends): Case[] {
     ["client's data", ingress, client(data), PASS],
     ["primary's acknowledgement", ingress, service({ seq: 20_000 }), STOLEN],
     ["primary's data", ingress, service({ seq: 20_000, ...data }), STOLEN],
-    ["replica's acknowledgement", egress, service({ seq: 8000 }), STOLEN],
+    ["replica's acknowledgement, held", egress, service({ seq: 8000 }), STOLEN],
     ["replica's data, held", egress, service({ seq: 8000, ...data }), STOLEN],
+    ["replica's probe, answered", egress, service({ seq: 7999 }), REDIRECT],
     ["replica's data, answered", egress, service({ seq: 7000, ...data }), REDIRECT],
   ];
-  const untracked: typeof tracked = [
+  const others: typeof tracked = [
     ["others' data, in", ingress, other, PASS],
     ["others' data, out", egress, other, PASS],
   ];
-  return [...tracked, ...untracked].map((one, index): Case => {
-    const [name, program, frame, verdict] = one;
-    const isTracked = index < tracked.length;
-    const steady = verdict === STOLEN || !isTracked;
-    return { name, tracked: isTracked, program, frame, verdict, steady };
-  });
+  const family = ends.client.includes(":") ? "IPv6" : "IPv4";
+  return [...tracked, ...others].map(([name, program, frame, verdict]): Case => ({
+    ...{ name: `${family} ${name}`, tracked: !name.startsWith("others"), ends },
+    ...{ program, frame, verdict, nanos: [] },
+  }));
 }
 
-const columns = (...values: readonly (number | string)[]): string =>
-  values.map((value) => (typeof value === "number" ? value.toFixed(0) : value).padStart(9)).join(
+const columns = (name: string, ...values: readonly (number | string)[]): string =>
+  name.padEnd(38) +
+  values.map((value) => (typeof value === "number" ? value.toFixed(0) : value).padStart(8)).join(
     "",
   );
 
-/** Measures a case and prints its row; returns its net median. */
-function measure({ name, program, frame, verdict, steady }: Case, empty: number): number {
-  const nanos = timeRuns(program, frame, verdict, runs);
-  const middle = median(nanos)!;
-  const row = steady ? program.testRun(frame, runs, frame.length).nanos : "";
-  console.log(
-    name.padEnd(34) + columns(middle, quantile(nanos, 0.9)!, middle - empty, row),
-  );
-  return middle - empty;
-}
-
-const runs = Number(Deno.args[0] ?? 50_000);
+const runs = Math.ceil(Number(Deno.args[0] ?? 50_000) / ROUNDS);
 using shadow = new LoadedShadow(["10.77.0.100:80", "[fd77::100]:80"]);
 for (let other = 0; other < OTHERS; other++) {
   shadow.setFlow({ ...families[other % 2]!, clientPort: 1024 + other }, flow());
 }
-console.log(" ".repeat(34) + columns("median", "p90", "net", "in a row") + "  ns a packet");
-let worst = 0;
-for (const ends of families) {
-  const family = `IPv${ends.client.includes(":") ? 6 : 4}`;
+const cases = families.flatMap((ends) => casesOf(shadow, ends));
+const nothing: number[] = [];
+for (let round = 0; round < ROUNDS; round++) {
   shadow.control(Mode.ACTIVE);
-  const frame = foreign(ends);
-  const empty = median(timeRuns(shadow.egress, frame, Verdict.PASS, runs))!;
-  const inRow = shadow.egress.testRun(frame, runs, frame.length).nanos;
-  console.log(`active mode, ${family}`.padEnd(34) + columns(empty, "", 0, inRow));
+  nothing.push(...timeRuns(shadow.egress, foreign(families[0]!), Verdict.PASS, runs));
   shadow.control(Mode.SHADOW);
-  for (const one of casesOf(shadow, ends)) {
+  for (const { ends, program, frame, verdict, nanos } of cases) {
     shadow.setFlow(ends, flow());
-    const net = measure({ ...one, name: `${one.name}, ${family}` }, empty);
-    if (one.tracked) worst = Math.max(worst, net);
+    nanos.push(...timeRuns(program, frame, verdict, runs));
   }
 }
-console.log(`Tracked flows: ${worst.toFixed(0)} ns at worst; the goal is ${GOAL} ns`);
+const empty = median(nothing)!;
+console.log(columns("ns a packet, median", "run", "empty", "packet", "p90", "goal", "met"));
+let met = true;
+for (const { name, tracked, nanos } of cases) {
+  const run = median(nanos)!, packet = run - empty;
+  const goal = tracked ? [GOAL, packet <= GOAL ? "yes" : "NO"] : [];
+  met &&= !tracked || packet <= GOAL;
+  console.log(columns(name, run, empty, packet, quantile(nanos, 0.9)! - empty, ...goal));
+}
+console.log(
+  `Tracked flows: at most ${GOAL} ns a packet, ${met ? "met" : "NOT MET"}; ` +
+    `load ${Deno.loadavg()[0]!.toFixed(1)} on ${navigator.hardwareConcurrency} processors`,
+);

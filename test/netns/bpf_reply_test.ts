@@ -24,9 +24,10 @@ import {
 const hold = (right: number, ack: number, shift: number): number =>
   Math.min(0xffff, Math.max(0, (right - ack) | 0) >>> shift);
 
-/** The segment that answers the one in `frame`: its ends and timestamps change places, its payload goes. */
+/** The segment that answers the one in `frame`: its ends and timestamps change places, its payload is padding. */
 function answerTo(frame: Frame, said: Partial<Segment>): Segment {
   const asked = readSegment(frame);
+  const header = asked.timestamps === undefined && said.timestamps === undefined ? 20 : 32;
   return {
     ...asked,
     sourceMac: asked.destinationMac,
@@ -39,7 +40,7 @@ function answerTo(frame: Frame, said: Partial<Segment>): Segment {
     tos: 0,
     timestamps: asked.timestamps?.toReversed() as Segment["timestamps"],
     payload: [],
-    padding: 0,
+    padding: frame.length - asked.at - header,
     ipChecksum: true,
     tcpChecksum: true,
     ...said,
