@@ -36,6 +36,7 @@ export class PcapReader extends CaptureReader {
     this.need = FILE_HEADER;
   }
 
+  /** Moves to the next frame; see {@linkcode CaptureReader.next}. */
   override next(): boolean {
     const { window } = this;
     if (this.block === 0 && !this.#readFileHeader()) return false;

@@ -50,6 +50,7 @@ export class PcapngReader extends CaptureReader {
     this.need = SECTION_START;
   }
 
+  /** Moves to the next frame; see {@linkcode CaptureReader.next}. */
   override next(): boolean {
     const { window } = this;
     while (true) {
