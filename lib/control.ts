@@ -6,13 +6,23 @@
 import { NdjsonWriter, readLines } from "./ndjson.ts";
 import { ExitStatus, Failure } from "./failure.ts";
 
-/** A request is short; a longer line is refused. */
-const MAX_REQUEST = 64 * 1024;
+/** The longest request: a thousand flows with addresses of IPv6. A longer line is refused. */
+const MAX_REQUEST = 256 * 1024;
 /** More clients than this at once are turned away. */
 const MAX_CLIENTS = 64;
 
+/** What a client hears that is turned away. */
+const REFUSAL = new TextEncoder().encode(
+  `{"ok":false,"error":"${MAX_CLIENTS} clients are connected already; try again later"}\n`,
+);
+
+/** How long no more clients are accepted after the system has refused one, in milliseconds. */
+const ACCEPT_PAUSE = 100;
+
 /** Answers one request: yields the answer's lines. What it throws becomes the answer's error. */
-export type Handler = (request: Record<string, unknown>) => Iterable<object>;
+export type Handler = (
+  request: Record<string, unknown>,
+) => Iterable<object> | AsyncIterable<object>;
 
 /** What a control socket has seen. */
 export interface ControlStats {
@@ -49,11 +59,14 @@ export async function serveControl(
   const stats: ControlStats = { requests: 0, refused: 0 };
   const clients = new Set<Deno.UnixConn>();
   const tasks = new Set<Promise<void>>();
+  const closing = new AbortController();
   const accepting = (async () => {
-    for await (const client of listener) {
+    while (true) {
+      const client = await accept(listener, closing.signal);
+      if (client === undefined) return;
       if (clients.size >= MAX_CLIENTS) {
         stats.refused += 1;
-        client.close();
+        turnAway(client);
         continue;
       }
       clients.add(client);
@@ -67,6 +80,7 @@ export async function serveControl(
   return {
     stats,
     async [Symbol.asyncDispose](): Promise<void> {
+      closing.abort();
       listener.close();
       await accepting;
       for (const client of clients) close(client);
@@ -74,6 +88,28 @@ export async function serveControl(
       await Deno.remove(path).catch(() => {});
     },
   };
+}
+
+/** The next client; undefined once the listener is closed. */
+async function accept(
+  listener: Deno.UnixListener,
+  closing: AbortSignal,
+): Promise<Deno.UnixConn | undefined> {
+  while (!closing.aborted) {
+    try {
+      return await listener.accept();
+    } catch (error) {
+      // Out of descriptors, for one: the clients wait in the socket's queue.
+      if (error instanceof Deno.errors.BadResource) return undefined;
+      await new Promise((resolve) => setTimeout(resolve, ACCEPT_PAUSE));
+    }
+  }
+  return undefined;
+}
+
+function turnAway(client: Deno.UnixConn): void {
+  // It takes the line at once, since nothing was written before.
+  client.write(REFUSAL).catch(() => {}).finally(() => close(client));
 }
 
 async function serveClient(
@@ -85,7 +121,7 @@ async function serveClient(
   try {
     for await (const line of readLines(inputOf(client), { maxLine: MAX_REQUEST })) {
       stats.requests += 1;
-      for (const answer of answers(line, handlers)) {
+      for await (const answer of answers(line, handlers)) {
         writer.write(answer);
         await writer.ready();
         if (writer.signal.aborted) return;
@@ -126,10 +162,10 @@ export function requireSocketPath(path: string): void {
   });
 }
 
-function* answers(
+async function* answers(
   line: { line: string } | { error: string },
   handlers: Readonly<Record<string, Handler>>,
-): Generator<object> {
+): AsyncGenerator<object> {
   if ("error" in line) {
     yield { ok: false, error: line.error };
     return;

@@ -204,7 +204,7 @@ Deno.test("control: a line of 10 MB is refused without being kept, and the next 
     const answers = await ask(path, 2, ...pieces);
     assert.equal(answers.length, 3);
     assert.equal(answers[0]!["ok"], false);
-    assert.match(String(answers[0]!["error"]), /longer than 65536 bytes/);
+    assert.match(String(answers[0]!["error"]), /longer than 262144 bytes/);
     assert.deepEqual(answers.slice(1), [{ stats: { flows: 2 } }, { ok: true }]);
   });
 });
@@ -216,14 +216,13 @@ Deno.test("control: of 100 clients at once some are turned away, and all others 
       20_000,
       Promise.all(clients.map(async (client) => {
         try {
-          await client.write(request({ request: "stats" }));
+          // A request that crosses the closing comes back as a broken pipe.
+          await client.write(request({ request: "stats" })).catch(() => {});
           const [first, last] = await answersOf(client, 1);
-          return first === undefined ? "turned away" : `${JSON.stringify(first)} ${last!["ok"]}`;
-        } catch (error) {
-          // A request that crosses the closing comes back as a broken pipe or a reset.
-          if (error instanceof Deno.errors.BrokenPipe) return "turned away";
-          if (error instanceof Deno.errors.ConnectionReset) return "turned away";
-          throw error;
+          if (first?.["ok"] === false && /clients are connected/.test(String(first["error"]))) {
+            return "turned away";
+          }
+          return `${JSON.stringify(first)} ${last?.["ok"]}`;
         } finally {
           client.close();
         }
