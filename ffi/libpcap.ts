@@ -6,6 +6,7 @@
 import { cString, textOf } from "./c_string.ts";
 import { unwrap } from "./errno.ts";
 import { libc } from "./libc_sys.ts";
+import { joinPrograms, readProgram, writeProgram } from "./bpf_program.ts";
 import { libpcap } from "./libpcap_sys.ts";
 
 /** An EtherType for local experiments (IEEE 802, 88-B5) that no frame of ours bears. */
@@ -15,6 +16,8 @@ const SOL_SOCKET = 1;
 const SO_MARK = 36;
 const PCAP_TSTAMP_PRECISION_NANO = 1;
 const PCAP_NETMASK_UNKNOWN = 0xffffffff;
+/** The most that libpcap captures of a frame: its MAXIMUM_SNAPLEN. */
+const MAX_SNAPLEN = 262_144;
 
 /** A libpcap call that failed, in libpcap's own words. */
 export class PcapError extends Error {
@@ -111,12 +114,21 @@ export class Injector implements Disposable {
   }
 }
 
+/** A part of what is captured. */
+export interface CaptureFilter {
+  /** Which frames, in pcap-filter(7)'s language; all of them where it is empty. */
+  filter: string;
+  /** Bytes kept of each of them. */
+  snaplen: number;
+}
+
 /** Settings of {@linkcode Capture}. */
 export interface CaptureOptions {
-  /** What to capture, in pcap-filter(7)'s language; everything where it is empty. */
-  filter: string;
-  /** Bytes kept of each frame. */
-  snaplen: number;
+  /**
+   * What to capture: the first filter that takes a frame says how much is kept of it. A function gets the link type
+   * of the interface, as pcap-linktype(7) numbers them.
+   */
+  filters: readonly CaptureFilter[] | ((link: number) => readonly CaptureFilter[]);
   /** Bytes of the kernel's ring. */
   bufferSize: number;
   /** How long the kernel may collect frames before they can be read, in milliseconds, at least 1. */
@@ -145,8 +157,9 @@ export type FrameReceiver = (
 
 /** A live capture; it never blocks. Poll {@linkcode Capture.fd} to wait for frames. */
 export class Capture implements Disposable {
+  /** Link type of the frames, as pcap-linktype(7) numbers them. */
+  readonly link: number;
   readonly #handle: Handle;
-  readonly #snaplen: number;
   readonly #pointers = new BigUint64Array(2);
   readonly #headerSlot: Uint8Array<ArrayBuffer> = new Uint8Array(this.#pointers.buffer, 0, 8);
   readonly #dataSlot: Uint8Array<ArrayBuffer> = new Uint8Array(this.#pointers.buffer, 8, 8);
@@ -161,21 +174,49 @@ export class Capture implements Disposable {
    * @throws {PcapError} for an interface or filter that is none, or without permission (CAP_NET_RAW)
    */
   constructor(name: string, options: CaptureOptions) {
-    this.#snaplen = options.snaplen;
     this.#handle = new Handle(name, (pointer) => {
-      libpcap().pcap_set_snaplen(pointer, options.snaplen);
+      libpcap().pcap_set_snaplen(pointer, MAX_SNAPLEN);
       libpcap().pcap_set_buffer_size(pointer, options.bufferSize);
       libpcap().pcap_set_timeout(pointer, options.delay);
       libpcap().pcap_set_promisc(pointer, 0);
       libpcap().pcap_set_tstamp_precision(pointer, PCAP_TSTAMP_PRECISION_NANO);
     });
     try {
-      this.#setFilter(options.filter);
+      this.link = libpcap().pcap_datalink(this.#handle.pointer);
+      const { filters } = options;
+      this.#setFilters(typeof filters === "function" ? filters(this.link) : filters);
       const errbuf = new Uint8Array(ERRBUF_SIZE);
       this.#handle.unwrap(libpcap().pcap_setnonblock(this.#handle.pointer, 1, errbuf), "read from");
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
+    }
+  }
+
+  /**
+   * Checks a filter for Ethernet frames without an interface.
+   *
+   * @throws {PcapError} where it is none
+   */
+  static checkFilter(filter: string): void {
+    const dead = libpcap().pcap_open_dead(1, MAX_SNAPLEN);
+    try {
+      const program = new Uint8Array(16);
+      const result = libpcap().pcap_compile(
+        dead,
+        program,
+        cString(filter),
+        1,
+        PCAP_NETMASK_UNKNOWN,
+      );
+      if (result === 0) return libpcap().pcap_freecode(program);
+      const reason = libpcap().pcap_geterr(dead);
+      throw new PcapError(
+        `compile filter "${filter}"`,
+        reason === null ? "" : new Deno.UnsafePointerView(reason).getCString(),
+      );
+    } finally {
+      libpcap().pcap_close(dead);
     }
   }
 
@@ -198,8 +239,8 @@ export class Capture implements Disposable {
         this.#data,
         header.getUint32(16, true),
         header.getUint32(20, true),
-        Number(header.getBigInt64(0, true)),
-        Number(header.getBigInt64(8, true)),
+        header.getUint32(0, true) + header.getInt32(4, true) * 2 ** 32,
+        header.getUint32(8, true),
       );
       frames += 1;
     }
@@ -227,24 +268,30 @@ export class Capture implements Disposable {
     }
     if (this.#pointers[1] !== this.#dataAt) {
       this.#dataAt = this.#pointers[1]!;
-      this.#data = viewAt(this.#dataAt, this.#snaplen);
+      this.#data = viewAt(this.#dataAt, MAX_SNAPLEN);
     }
   }
 
-  #setFilter(filter: string): void {
+  /**
+   * One program of all filters. libpcap's would keep as much of each frame; its own returns are constants, which it
+   * replaces, and a return of the accumulator it leaves alone.
+   */
+  #setFilters(filters: readonly CaptureFilter[]): void {
+    const parts = filters.map(({ filter, snaplen }) => ({ code: this.#compile(filter), snaplen }));
+    using program = writeProgram(joinPrograms(parts));
+    const set = libpcap().pcap_setfilter(this.#handle.pointer, program.bytes);
+    this.#handle.unwrap(set, "set the filter of");
+  }
+
+  #compile(filter: string): BigUint64Array<ArrayBuffer> {
     const program = new Uint8Array(16);
     const { pointer } = this.#handle;
-    const compiled = libpcap().pcap_compile(
-      pointer,
-      program,
-      cString(filter),
-      1,
-      PCAP_NETMASK_UNKNOWN,
-    );
+    const text = cString(filter);
+    const compiled = libpcap().pcap_compile(pointer, program, text, 1, PCAP_NETMASK_UNKNOWN);
     this.#handle.unwrap(compiled, `filter "${filter}" on`);
-    const set = libpcap().pcap_setfilter(pointer, program);
+    const code = readProgram(program);
     libpcap().pcap_freecode(program);
-    this.#handle.unwrap(set, `filter "${filter}" on`);
+    return code;
   }
 }
 

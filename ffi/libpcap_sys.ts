@@ -7,6 +7,13 @@ import { openLibrary } from "./library.ts";
 
 /** The C prototypes that t2cp calls, a parameter a line. */
 const symbols = {
+  pcap_open_dead: {
+    parameters: [
+      "i32", // int linktype
+      "i32", // int snaplen
+    ],
+    result: "pointer",
+  },
   pcap_create: {
     parameters: [
       "buffer", // const char *source
@@ -108,6 +115,10 @@ const symbols = {
   pcap_freecode: {
     parameters: ["buffer"], // struct bpf_program *fp
     result: "void",
+  },
+  pcap_datalink: {
+    parameters: ["pointer"], // pcap_t *p
+    result: "i32",
   },
   pcap_next_ex: {
     parameters: [

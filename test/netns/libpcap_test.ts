@@ -35,8 +35,7 @@ Deno.test({
     try {
       for (const name of [left, right]) ip("link", "set", name, "up");
       using capture = new Capture(right, {
-        filter: "ether proto 0x88b6",
-        snaplen: 64,
+        filters: [{ filter: "ether proto 0x88b6", snaplen: 64 }],
         bufferSize: 1 << 20,
         delay: 10,
       });
@@ -71,12 +70,15 @@ Deno.test({
   name: "libpcap: an unknown interface and a wrong filter are named in the error",
   ignore: !root,
   fn() {
-    const options = { filter: "", snaplen: 64, bufferSize: 1 << 20, delay: 10 };
+    const options = { filters: [{ filter: "", snaplen: 64 }], bufferSize: 1 << 20, delay: 10 };
     assert.throws(() => new Injector("nosuch0"), (error) => {
       return error instanceof PcapError && /"nosuch0".*(No such device|exist)/i.test(error.message);
     });
-    assert.throws(() => new Capture("lo", { ...options, filter: "no filter" }), (error) => {
-      return error instanceof PcapError && /filter "no filter"/.test(error.message);
-    });
+    assert.throws(
+      () => new Capture("lo", { ...options, filters: [{ filter: "no filter", snaplen: 64 }] }),
+      (error) => {
+        return error instanceof PcapError && /filter "no filter"/.test(error.message);
+      },
+    );
   },
 });
