@@ -104,3 +104,26 @@ export function wholeNumber(min: number, max: number): (text: string) => number 
     return value;
   };
 }
+
+const units: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/**
+ * A parser of sizes in bytes from `min` to `max`, with the units K, M and G of powers of 1024.
+ *
+ * @throws {Failure} with status USAGE, from the parser
+ */
+export function parseSize(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const [, number, unit = ""] = /^([0-9]{1,15})([KMG]?)$/i.exec(text) ?? [];
+    const value = number === undefined ? NaN : Number(number) * units[unit.toUpperCase()]!;
+    if (!(value >= min && value <= max)) {
+      refuse(text, "a size in range", `write one from ${shortSize(min)} to ${shortSize(max)}`);
+    }
+    return value;
+  };
+}
+
+function shortSize(bytes: number): string {
+  const [unit, factor] = Object.entries(units).findLast(([, size]) => bytes % size === 0)!;
+  return `${bytes / factor}${unit}`;
+}

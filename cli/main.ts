@@ -8,6 +8,7 @@ import { type Commands, runCommandLine } from "./app.ts";
 /** Every command, in the order of the help. */
 const commands: Commands = {
   mirror: () => import("./mirror.ts"),
+  record: () => import("./record.ts"),
   shadow: () => import("./shadow.ts"),
   detect: () => import("./detect.ts"),
   takeover: () => import("./takeover.ts"),

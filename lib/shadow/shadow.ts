@@ -98,14 +98,9 @@ export async function runShadow(
     takeovers.push(settled);
     return active;
   };
-  const sweeper = new Sweeper(instance, control, services);
-  const read = (): Record<string, unknown> => ({
-    ...readStats(instance, control),
-    ...sweeper.counts,
-  });
-  await using _server = await serveShadow(runDir, instance, read, activate);
+  await using _server = await serveShadow(runDir, instance, control, activate);
   const { mode } = control;
-  const stats = new StatsTimer(emitter, read, options.stats);
+  const stats = new StatsTimer(emitter, () => readStats(instance, control), options.stats);
   const warn = new AnomalyWatch(emitter, readCounters(instance.map("counters")));
   emitter.emit("started", { ...record, adopted: instance.adopted, mode: modeName(mode) });
   for (const message of hostWarnings(services, options.interface, host)) {
@@ -118,6 +113,7 @@ export async function runShadow(
     });
   }
   const guard = new AttachmentGuard(instance, emitter);
+  const sweeper = new Sweeper(instance, control, services);
   const sweepFailed = (error: unknown): void =>
     emitter.emit("warning", { message: `Old sockets could not be swept away: ${error}` });
   const each = (): void => {
@@ -203,7 +199,7 @@ function readStats(instance: Instance, control: Control): Record<string, unknown
 function serveShadow(
   runDir: string,
   instance: Instance,
-  read: () => Record<string, unknown>,
+  control: Control,
   activate: () => ActiveFields,
 ): Promise<AsyncDisposable> {
   return serveControl(join(runDir, "shadow.sock"), {
@@ -211,7 +207,7 @@ function serveShadow(
       for (const flow of readFlows(instance.map("flows").entries())) yield { flow };
     },
     *stats() {
-      yield { stats: read() };
+      yield { stats: readStats(instance, control) };
     },
     *activate() {
       yield { active: activate() };

@@ -1,0 +1,154 @@
+/**
+ * TCP segments in captured frames.
+ *
+ * @module
+ */
+import { networkOffset } from "./link.ts";
+
+/** Control bits of TCP, RFC 9293 section 3.1. */
+export const Control = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16, URG: 32 } as const;
+
+/** What {@linkcode Segment.read} found in a frame. */
+export const Reading = {
+  /** A TCP segment, whose fields are there now. */
+  TCP: 0,
+  /** Something else. */
+  OTHER: 1,
+  /** A fragment of an IP packet: only together the fragments say what they carry. */
+  FRAGMENT: 2,
+  /** The captured part of the frame ends before the headers do. */
+  CUT: 3,
+  /** A packet whose lengths contradict each other. */
+  MALFORMED: 4,
+} as const;
+
+/** One of the numbers of {@linkcode Reading}. */
+export type Reading = typeof Reading[keyof typeof Reading];
+
+const TCP = 6;
+const IPV6_HEADER = 40;
+const TCP_HEADER = 20;
+/** IPv6 extension headers, RFC 8200 section 4.1 and RFC 4302. */
+const HOP_BY_HOP = 0;
+const ROUTING = 43;
+const FRAGMENT = 44;
+const AUTHENTICATION = 51;
+const DESTINATION = 60;
+const MAX_EXTENSIONS = 8;
+/** The smallest Ethernet payload: what is behind a shorter packet is padding. */
+const MIN_ETHERNET_PAYLOAD = 46;
+
+/**
+ * A TCP segment, read in place: one object serves for any number of frames, and reading allocates nothing. The fields
+ * are those of the last frame for which {@linkcode Segment.read} returned {@linkcode Reading.TCP}; offsets count from
+ * the start of that frame.
+ */
+export class Segment {
+  /** IP version. */
+  family: 4 | 6 = 4;
+  /** Offset of the source address: 4 bytes, or 16 of IPv6. */
+  sourceAt = 0;
+  /** Offset of the destination address. */
+  destinationAt = 0;
+  /** Offset of the TCP header. */
+  tcpAt = 0;
+  /** Source port. */
+  sourcePort = 0;
+  /** Destination port. */
+  destinationPort = 0;
+  /** Sequence number of the segment, 32 bits unsigned; that of SYN where it has one. */
+  seq = 0;
+  /** Acknowledgement number, 32 bits unsigned; without meaning where `flags` lack ACK. */
+  ack = 0;
+  /** The bits of {@linkcode Control}. */
+  flags = 0;
+  /** The window as the header has it, not scaled. */
+  window = 0;
+  /** Offset of the payload. */
+  payloadAt = 0;
+  /** Bytes of payload by the IP header. */
+  length = 0;
+  /** Bytes of payload in the captured part of the frame, at most `length`. */
+  captured = 0;
+
+  /**
+   * Reads a frame of link type `link` ({@linkcode LinkType}) from the start of `frame`: `captured` of its bytes are
+   * there, and on the wire it had `wire`. No byte behind `captured` is looked at.
+   */
+  read(frame: DataView, captured: number, wire: number, link: number): Reading {
+    const at = networkOffset(frame, captured, link);
+    if (at < 0) return Reading.OTHER;
+    if (at >= captured) return Reading.CUT;
+    const version = frame.getUint8(at) >> 4;
+    if (version === 4) return this.#readIpv4(frame, at, captured, wire);
+    if (version === 6) return this.#readIpv6(frame, at, captured, wire);
+    return Reading.OTHER;
+  }
+
+  #readIpv4(frame: DataView, at: number, captured: number, wire: number): Reading {
+    if (captured - at < 20) return Reading.CUT;
+    const header = (frame.getUint8(at) & 15) * 4;
+    if (header < 20) return Reading.MALFORMED;
+    if (frame.getUint8(at + 9) !== TCP) return Reading.OTHER;
+    // More fragments, or not the first.
+    if ((frame.getUint16(at + 6) & 0x3fff) !== 0) return Reading.FRAGMENT;
+    let total = frame.getUint16(at + 2);
+    if (total === 0) {
+      // Larger than the field can say, as offload makes them: the frame's own length counts.
+      total = wire - at;
+      if (total <= MIN_ETHERNET_PAYLOAD) return Reading.MALFORMED;
+    }
+    this.family = 4;
+    this.sourceAt = at + 12;
+    this.destinationAt = at + 16;
+    return this.#readTcp(frame, at + header, total - header, captured);
+  }
+
+  #readIpv6(frame: DataView, at: number, captured: number, wire: number): Reading {
+    if (captured - at < IPV6_HEADER) return Reading.CUT;
+    this.family = 6;
+    this.sourceAt = at + 8;
+    this.destinationAt = at + 24;
+    let length = frame.getUint16(at + 4);
+    if (length === 0) {
+      // A jumbogram (RFC 2675), or offload's without its option.
+      length = wire - at - IPV6_HEADER;
+      if (length <= 0) return Reading.OTHER;
+    }
+    let next = frame.getUint8(at + 6);
+    at += IPV6_HEADER;
+    for (let count = 0; next !== TCP; count++) {
+      if (next === FRAGMENT) return Reading.FRAGMENT;
+      const extension = next === HOP_BY_HOP || next === ROUTING || next === DESTINATION ||
+        next === AUTHENTICATION;
+      if (!extension || count === MAX_EXTENSIONS) return Reading.OTHER;
+      if (captured - at < 2) return Reading.CUT;
+      const units = frame.getUint8(at + 1);
+      const size = next === AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;
+      next = frame.getUint8(at);
+      at += size;
+      length -= size;
+      if (length < 0) return Reading.MALFORMED;
+    }
+    return this.#readTcp(frame, at, length, captured);
+  }
+
+  /** `size` is that of the whole segment by the IP header. */
+  #readTcp(frame: DataView, at: number, size: number, captured: number): Reading {
+    if (size < TCP_HEADER) return Reading.MALFORMED;
+    if (captured - at < TCP_HEADER) return Reading.CUT;
+    const header = (frame.getUint8(at + 12) >> 4) * 4;
+    if (header < TCP_HEADER || header > size) return Reading.MALFORMED;
+    this.tcpAt = at;
+    this.sourcePort = frame.getUint16(at);
+    this.destinationPort = frame.getUint16(at + 2);
+    this.seq = frame.getUint32(at + 4);
+    this.ack = frame.getUint32(at + 8);
+    this.flags = frame.getUint8(at + 13);
+    this.window = frame.getUint16(at + 14);
+    this.payloadAt = at + header;
+    this.length = size - header;
+    this.captured = Math.min(this.length, Math.max(0, captured - at - header));
+    return Reading.TCP;
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * The kernel's filter of a capture, made of the services.
+ *
+ * @module
+ */
+import type { CaptureFilter } from "../../ffi/libpcap.ts";
+import type { Service } from "../address.ts";
+import { LinkType } from "../packet/link.ts";
+
+/** Enough for link header and tags, IPv6 with a few extension headers, and TCP with all its options. */
+const HEADERS = 144;
+
+/** Settings of {@linkcode serviceFilters}. */
+export interface FilterOptions {
+  /** Whose segments are captured. */
+  services: readonly Service[];
+  /** A filter that frames have to pass too, in pcap-filter(7)'s language; empty for none. */
+  filter: string;
+  /** Frames for this MAC address are left out. */
+  except?: string;
+  /** Bytes kept of the clients' frames. */
+  snaplen: number;
+}
+
+/**
+ * Takes the clients' segments as long as `snaplen` allows, and the headers of the services'. Tagged frames are taken
+ * where the link has tags, unless `filter` says itself which VLAN is meant.
+ */
+export function serviceFilters(options: FilterOptions, link: number): CaptureFilter[] {
+  const directions = [["dst", options.snaplen], ["src", HEADERS]] as const;
+  const ethernet = link === LinkType.ETHERNET;
+  const own = options.filter === "" ? [] : [`(${options.filter})`];
+  const except = options.except === undefined || !ethernet
+    ? []
+    : [`not ether dst ${options.except}`];
+  // The word vlan moves what the rest of an expression looks at.
+  const tagged = /\bvlan\b/.test(options.filter);
+  const tags = tagged || !ethernet ? [[]] : [[], ["vlan"], ["vlan", "vlan"]];
+  return tags.flatMap((tag) =>
+    directions.map(([direction, snaplen]) => {
+      const services = `(${byAddress(options.services, direction).join(" or ")})`;
+      const parts = tagged ? [...except, ...own, services] : [...except, ...tag, ...own, services];
+      return { filter: parts.join(" and "), snaplen: Math.min(snaplen, options.snaplen) };
+    })
+  );
+}
+
+/** Extension headers of IPv6 may stand in front of TCP, where the filter language does not look for ports. */
+const EXTENDED = "(ip6[6] == 0 or ip6[6] == 43 or ip6[6] == 51 or ip6[6] == 60)";
+
+/** A filter for each address among the services. */
+function byAddress(services: readonly Service[], direction: "dst" | "src"): string[] {
+  const ports = Map.groupBy(services, ({ address }) => address);
+  return [...ports].map(([address, list]) => {
+    const each = [...new Set(list.map(({ port }) => `tcp ${direction} port ${port}`))];
+    if (list[0]!.family === 6) each.push(EXTENDED);
+    return `(${direction} host ${address} and (${each.join(" or ")}))`;
+  });
+}

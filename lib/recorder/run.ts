@@ -1,0 +1,193 @@
+/**
+ * `record`: captures on an interface, and serves what the recorder holds.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { Capture, PcapError } from "../../ffi/libpcap.ts";
+import { formatMac, formatService, type Service } from "../address.ts";
+import { requireSocketPath, serveControl } from "../control.ts";
+import type { Emitter } from "../event.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+import { resolveMac } from "../mirror/neighbour.ts";
+import { isReadableLink } from "../packet/link.ts";
+import { StatsTimer } from "../program/events.ts";
+import { requireInterface } from "../program/instance.ts";
+import { makeRunDir, takeLock } from "../program/run_dir.ts";
+import { requireHandled } from "../program/services.ts";
+import { serviceFilters } from "./filter.ts";
+import { Intake } from "./intake.ts";
+import { Recorder, type RecorderListener } from "./recorder.ts";
+import { requestHandlers } from "./requests.ts";
+
+/** Name of the control socket in the run directory. */
+export const RECORD_SOCKET = "record.sock";
+
+/** How long the kernel gathers frames, in milliseconds. */
+const DELAY = 1;
+/** Milliseconds between two warnings of one kind. */
+const WARNING_PAUSE = 1000;
+/** The most that libpcap captures of a frame. */
+const MAX_SNAPLEN = 262_144;
+
+/** Settings of {@linkcode runRecord}. */
+export interface RecordOptions {
+  /** The interface to capture on. */
+  interface: string;
+  /** Whose traffic is kept; TCP only. */
+  services: readonly Service[];
+  /** The backup's MAC or IP address: frames for it are `mirror`'s copies. */
+  backup?: string;
+  /** Bytes of memory in all, the kernel's ring among them. */
+  budget: number;
+  /** Bytes kept of one flow. */
+  window: number;
+  /** Bytes of the kernel's ring. */
+  buffer: number;
+  /** A filter that frames have to pass too, in pcap-filter(7)'s language; empty for none. */
+  filter: string;
+  /** Where lock and socket are. */
+  runDir: string;
+  /** Report opened and closed flows. */
+  flows: boolean;
+  /** Seconds between `stats` events. */
+  stats?: number;
+}
+
+/**
+ * Runs until `stop` is aborted.
+ *
+ * @throws {Failure} where the interface cannot be captured on, or another recorder is in the way
+ */
+export async function runRecord(
+  options: RecordOptions,
+  emitter: Emitter,
+  stop: AbortSignal,
+): Promise<void> {
+  const { runDir } = options;
+  requireHandled(options.services);
+  requireInterface(options.interface);
+  const socket = join(runDir, RECORD_SOCKET);
+  requireSocketPath(socket);
+  const backup = options.backup === undefined
+    ? undefined
+    : formatMac(await resolveMac(options.backup, options.interface));
+  makeRunDir(runDir);
+  using _lock = takeLock(runDir, "record");
+  using capture = openCapture(options, backup);
+  const seed = crypto.getRandomValues(new Int32Array(1))[0]!;
+  const recorder = new Recorder({
+    services: options.services,
+    budget: options.budget - options.buffer,
+    window: options.window,
+    link: capture.link,
+    seed,
+  }, listener(emitter, options.flows));
+  const intake = new Intake(
+    capture,
+    (frame, captured, length) => recorder.take(frame, captured, length),
+    (message) => emitter.emit("warning", { message }),
+  );
+  // As much as the ring holds: a flood must not keep a request waiting for its end.
+  const drain = (): void => intake.drain(options.buffer / 64);
+  const read = (): Record<string, unknown> => {
+    const { received, dropped } = capture.stats();
+    return {
+      flows: recorder.table.size,
+      received,
+      kernel_dropped: dropped,
+      ...recorder.ledger,
+      requests: server.stats.requests,
+      clients_refused: server.stats.refused,
+    };
+  };
+  await using server = await serveControl(socket, requestHandlers(recorder, drain, read));
+  const stats = new StatsTimer(emitter, read, options.stats);
+  const losses = new LossWatch(emitter, options.interface);
+  emitter.emit("started", {
+    interface: options.interface,
+    services: options.services.map(formatService),
+    ...(backup === undefined ? {} : { backup }),
+    socket,
+    budget: options.budget,
+    window: options.window,
+    buffer: options.buffer,
+  });
+  const each = (): void => {
+    recorder.tick(performance.now() / 1000);
+    stats.tick();
+    losses.look(capture.stats().dropped, performance.now());
+  };
+  await intake.pump(each, stop);
+  drain();
+  each();
+  stats.emit();
+}
+
+function openCapture(options: RecordOptions, backup: string | undefined): Capture {
+  const filters = (link: number) => {
+    if (!isReadableLink(link)) {
+      throw new Failure(
+        ExitStatus.UNAVAILABLE,
+        `Interface "${options.interface}" has link type ${link}, which cannot be read`,
+        { mend: "name one with Ethernet or IP" },
+      );
+    }
+    const { services, filter } = options;
+    return serviceFilters({ services, filter, except: backup, snaplen: MAX_SNAPLEN }, link);
+  };
+  const { interface: name, buffer } = options;
+  try {
+    if (options.filter !== "") Capture.checkFilter(options.filter);
+    return new Capture(name, { filters, bufferSize: buffer, delay: DELAY });
+  } catch (error) {
+    if (!(error instanceof PcapError) || !error.message.includes("filter")) throw error;
+    throw new Failure(ExitStatus.USAGE, error.message, {
+      mend: "see pcap-filter(7)",
+      cause: error,
+    });
+  }
+}
+
+function listener(emitter: Emitter, flows: boolean): RecorderListener {
+  return {
+    opened(client, server) {
+      if (flows) emitter.emit("flow.open", { client, server });
+    },
+    closed(client, server, reason) {
+      if (flows) emitter.emit("flow.close", { client, server, reason });
+    },
+    dropped(client, server, bytes) {
+      const reason = `the recorder had to drop ${bytes} bytes that its replica may lack`;
+      emitter.emit("flow.unprotected", { client, server, reason });
+    },
+    diverged(client, server, offset) {
+      emitter.emit("diverged", { client, server, offset });
+    },
+  };
+}
+
+/** Says at once when the kernel drops frames, and at most once a second from then on. */
+class LossWatch {
+  readonly #emitter: Emitter;
+  readonly #interface: string;
+  #seen = 0;
+  #quietUntil = -Infinity;
+
+  constructor(emitter: Emitter, interfaceName: string) {
+    this.#emitter = emitter;
+    this.#interface = interfaceName;
+  }
+
+  look(dropped: number, now: number): void {
+    const count = dropped - this.#seen;
+    if (count <= 0 || now < this.#quietUntil) return;
+    this.#seen = dropped;
+    this.#quietUntil = now + WARNING_PAUSE;
+    this.#emitter.emit("warning", {
+      message: `The capture on interface "${this.#interface}" lost ${count} frames`,
+      counter: "kernel_dropped",
+      count,
+    });
+  }
+}
