@@ -39,6 +39,7 @@ export const PACKAGES: readonly Package[] = [
   { name: "curl", purpose: "demo", reason: "the lab's web client" },
   { name: "socat", purpose: "demo", reason: "the lab's echo server and its client" },
   { name: "tcpdump", purpose: "test", reason: "shows the tests what is on the wire" },
+  { name: "tshark", purpose: "test", reason: "reads capture files in the tests" },
   { name: "nftables", purpose: "test", reason: "drops chosen packets in the tests" },
   { name: "mandoc", purpose: "check", reason: "checks the manual pages" },
   { name: "clang-14", purpose: "check", reason: "rebuilds the BPF objects, to compare them" },
