@@ -32,11 +32,13 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struc
 
 /*
  * A segment of the primary says that the replica's socket must go. It is made the client's reset of that socket;
- * RFC 5961 wants its sequence number exact.
+ * RFC 5961 wants its sequence number exact: where the replica stands, which is less than the client sent if the tap
+ * missed some of it, and more than the replica has acknowledged if it delays that.
  */
 static __always_inline int reset_replica(struct __sk_buff *skb, const struct packet *p, const struct flow *f)
 {
-	struct reply r = { .seq = f->client_end, .flags = TCP_RST };
+	struct reply r = { .seq = after(f->replica_ack, f->client_next) ? f->replica_ack : f->client_next,
+			   .flags = TCP_RST };
 
 	if (!turn_around(skb, p, &r))
 		return TC_ACT_STOLEN;
@@ -44,15 +46,27 @@ static __always_inline int reset_replica(struct __sk_buff *skb, const struct pac
 	return PASS;
 }
 
+/* The primary has taken another connection of the same addresses and ports: the old one's replica must go. */
+static __noinline int replace(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+			      const struct flow_key *key, const struct flow *old)
+{
+	int verdict = reset_replica(skb, p, old);
+
+	close_flow(c, key, REASON_REPLACED);
+	return verdict;
+}
+
 static __always_inline int primary_synack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
 					  const struct flow_key *key)
 {
 	struct flow *f = bpf_map_lookup_elem(&handshakes, key), *old;
 	struct tcp_options o;
-	int verdict = TC_ACT_STOLEN;
 
-	if (!f || p->ack != f->irs + 1)
-		return TC_ACT_STOLEN;
+	if (!f || p->ack != f->irs + 1) {
+		/* The tap missed the SYN of a new incarnation; the old one is over all the same. */
+		old = bpf_map_lookup_elem(&flows, key);
+		return old && old->iss != p->seq ? replace(skb, c, p, key, old) : TC_ACT_STOLEN;
+	}
 	if (f->synack_seen && f->iss == p->seq)
 		return TC_ACT_STOLEN;
 	read_options(skb, p, &o);
@@ -70,11 +84,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	f->synack_seen = 1;
 	/* Only now is it sure that the primary took the new incarnation: a SYN alone may be forged. */
 	old = bpf_map_lookup_elem(&flows, key);
-	if (old) {
-		verdict = reset_replica(skb, p, old);
-		close_flow(c, key, REASON_REPLACED);
-	}
-	return verdict;
+	return old ? replace(skb, c, p, key, old) : TC_ACT_STOLEN;
 }
 
 /* The smallest that any path carries: what the client can take is not known (RFC 8200 section 5, less headers). */
@@ -195,13 +205,15 @@ release:
  */
 static __always_inline int stranger(const struct control *c, const struct flow_key *key)
 {
-	__u32 one = 1;
+	__u32 reported = stamp() | STRANGER_REPORTED, *known;
 
 	if (c->mode != MODE_SHADOW)
 		return PASS;
 	count(SHADOW_UNKNOWN_FLOW);
-	if (!bpf_map_lookup_elem(&strangers, key) && within_ration() &&
-	    !bpf_map_update_elem(&strangers, key, &one, BPF_NOEXIST))
+	known = bpf_map_lookup_elem(&strangers, key);
+	if (known)
+		*known = reported & (*known | ~STRANGER_REPORTED);
+	else if (within_ration() && !bpf_map_update_elem(&strangers, key, &reported, BPF_NOEXIST))
 		report_unprotected(key, REASON_NO_HANDSHAKE, 0);
 	return TC_ACT_STOLEN;
 }

@@ -170,6 +170,9 @@ LAYOUT(flow, lag_ns, 112);
 LAYOUT(flow, holes, 120);
 LAYOUT_SIZE(flow, 152);
 
+/* Bit of the values of the map `strangers` of shadow.bpf.c: reported as unprotected, rather than ended. */
+#define STRANGER_REPORTED 0x80000000
+
 enum event_type {
 	EVENT_FLOW_OPEN = 1,
 	EVENT_FLOW_CLOSE = 2,

@@ -42,7 +42,10 @@ struct {
 	__type(value, struct flow);
 } handshakes SEC(".maps");
 
-/* Flows that are reported as unknown already, or have ended lately: late segments of theirs are nothing new. */
+/*
+ * Flows that are reported as unknown already, or have ended lately: late segments of theirs are nothing new. The value
+ * says when: see stamp(). User space removes what is old.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MAX_STRANGERS);
@@ -161,6 +164,12 @@ static __always_inline void report_unprotected(const struct flow_key *key, __u32
 	report(EVENT_FLOW_UNPROTECTED, reason, key, detail);
 }
 
+/* The time in units of 2^30 ns, about a second; STRANGER_REPORTED is kept free. */
+static __always_inline __u32 stamp(void)
+{
+	return (__u32)(bpf_ktime_get_coarse_ns() >> 30) & ~STRANGER_REPORTED;
+}
+
 static __always_inline void open_flow(const struct control *c, const struct flow_key *key)
 {
 	count(SHADOW_FLOWS_OPENED);
@@ -170,11 +179,11 @@ static __always_inline void open_flow(const struct control *c, const struct flow
 
 static __always_inline void close_flow(const struct control *c, const struct flow_key *key, __u32 reason)
 {
-	__u32 one = 1;
+	__u32 now = stamp();
 
 	if (bpf_map_delete_elem(&flows, key))
 		return;
-	bpf_map_update_elem(&strangers, key, &one, BPF_ANY);
+	bpf_map_update_elem(&strangers, key, &now, BPF_ANY);
 	count(SHADOW_FLOWS_CLOSED);
 	if (c->flags & WANT_FLOW_EVENTS)
 		report(EVENT_FLOW_CLOSE, reason, key, 0);

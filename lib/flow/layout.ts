@@ -23,6 +23,12 @@ export const MARK_INJECTED = 0x74326370;
 /** Bits of the values of the map `services`, and the place of the window scale in them. */
 export const ServiceValue = { KNOWN: 1, JOIN: 2, WSCALE: 8 } as const;
 
+/** Bit of the values of the map `strangers`: the flow was reported as unprotected, rather than it ended. */
+export const STRANGER_REPORTED = 0x80000000;
+
+/** Value of {@linkcode Flow.synack_seen}: the connection began before the shadow, and may be joined. */
+export const JOINING = 2;
+
 /** Flag of `struct control` and `struct mirror_control`: report opened and closed flows. */
 export const WANT_FLOW_EVENTS = 1;
 

@@ -98,9 +98,14 @@ export async function runShadow(
     takeovers.push(settled);
     return active;
   };
-  await using _server = await serveShadow(runDir, instance, control, activate);
+  const sweeper = new Sweeper(instance, control, services);
+  const read = (): Record<string, unknown> => ({
+    ...readStats(instance, control),
+    ...sweeper.counts,
+  });
+  await using _server = await serveShadow(runDir, instance, read, activate);
   const { mode } = control;
-  const stats = new StatsTimer(emitter, () => readStats(instance, control), options.stats);
+  const stats = new StatsTimer(emitter, read, options.stats);
   const warn = new AnomalyWatch(emitter, readCounters(instance.map("counters")));
   emitter.emit("started", { ...record, adopted: instance.adopted, mode: modeName(mode) });
   for (const message of hostWarnings(services, options.interface, host)) {
@@ -113,7 +118,6 @@ export async function runShadow(
     });
   }
   const guard = new AttachmentGuard(instance, emitter);
-  const sweeper = new Sweeper(instance, control, services);
   const sweepFailed = (error: unknown): void =>
     emitter.emit("warning", { message: `Old sockets could not be swept away: ${error}` });
   const each = (): void => {
@@ -199,7 +203,7 @@ function readStats(instance: Instance, control: Control): Record<string, unknown
 function serveShadow(
   runDir: string,
   instance: Instance,
-  control: Control,
+  read: () => Record<string, unknown>,
   activate: () => ActiveFields,
 ): Promise<AsyncDisposable> {
   return serveControl(join(runDir, "shadow.sock"), {
@@ -207,7 +211,7 @@ function serveShadow(
       for (const flow of readFlows(instance.map("flows").entries())) yield { flow };
     },
     *stats() {
-      yield { stats: readStats(instance, control) };
+      yield { stats: read() };
     },
     *activate() {
       yield { active: activate() };

@@ -3,17 +3,38 @@
  *
  * @module
  */
+import type { Batch, BpfMap } from "../../ffi/bpf_map.ts";
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { formatEndpoint, formatService, type Service } from "../address.ts";
-import { FLOW_KEY, type FlowEnds, Mode } from "../flow/layout.ts";
+import {
+  FLOW,
+  type Flow,
+  FLOW_KEY,
+  type FlowEnds,
+  JOINING,
+  Mode,
+  readFlow,
+  readFlowKey,
+  STRANGER_REPORTED,
+} from "../flow/layout.ts";
 import { runTool, ss } from "../host/facts.ts";
 import type { Instance } from "../program/instance.ts";
-import { type Control, readFlows } from "./programs.ts";
+import type { Control } from "./programs.ts";
 
 /** Between two sweeps, in milliseconds. A socket is an orphan when two of them found it without a flow. */
 const INTERVAL = 10_000;
+/** From the start to the first sweep, in milliseconds: an earlier shadow may have left something. */
+const FIRST = 2000;
 /** A flow without a socket is forgotten after this silence, in microseconds: as long as TIME_WAIT lasts. */
 const SILENCE = 60e6;
+/** A connection that one side has closed is over after this silence, in microseconds; nothing shows that it is not. */
+const HALF_CLOSED = 600e6;
+/** A handshake that says nothing for this long will not go on, in microseconds: a SYN is repeated within 64 s. */
+const HANDSHAKE = 120e6;
+/** What keeps silence for this long counts as idle no more, in microseconds: tcp_keepalive_time's default. */
+const IDLE = 7200e6;
+/** So many sockets or flows are looked at before other work gets its turn. */
+const AT_ONCE = 500;
 /** Sockets destroyed by one call of ss. */
 const CHUNK = 50;
 
@@ -38,13 +59,21 @@ function plain(end: string): string {
   return mapped === null ? end : formatEndpoint(mapped[1]!, Number(mapped[2]));
 }
 
-/** Removes, in shadow mode only, replica sockets without a flow and flows without a socket. */
+/**
+ * Removes, in shadow mode only, replica sockets without a flow and flows without a socket; and what is remembered of
+ * handshakes and of flows that have ended, once that is of no use any more.
+ */
 export class Sweeper {
   readonly #instance: Instance;
   readonly #control: Control;
   readonly #services: readonly Service[];
+  /** Flows removed so far, and sockets destroyed. */
+  readonly counts: { swept_flows: number; swept_sockets: number } = {
+    swept_flows: 0,
+    swept_sockets: 0,
+  };
   #suspects = new Set<string>();
-  #next = performance.now() + INTERVAL;
+  #next = performance.now() + FIRST;
   #running: Promise<void> | undefined;
 
   /** Looks after `services` of `instance`. */
@@ -68,28 +97,108 @@ export class Sweeper {
 
   /** One sweep. */
   async sweep(): Promise<void> {
+    ageHandshakes(this.#instance.map("handshakes"));
+    ageStrangers(this.#instance.map("strangers"));
     if (this.#control.mode !== Mode.SHADOW) return;
     const sockets = (await Promise.all(this.#services.map(socketsOf))).flat();
     // Read after the sockets: a socket that is younger than its flow's entry cannot exist.
     const batch = this.#instance.map("flows").entries();
-    const flows = [...readFlows(batch)];
+    const keys = new DataView(batch.keys.buffer);
+    const flows = new Map<string, number>();
+    for await (const index of unhurried(Array(batch.count).keys())) {
+      flows.set(nameOf(readFlowKey(keys, index * FLOW_KEY.size)), index);
+    }
+    const orphans = new Set<string>();
+    const destroy: FlowEnds[] = [];
+    const forget: number[] = [];
+    for await (const socket of unhurried(sockets)) {
+      const name = nameOf(socket);
+      const index = flows.get(name);
+      flows.delete(name);
+      if (index === undefined) {
+        orphans.add(name);
+        if (this.#suspects.has(name)) destroy.push(socket);
+      } else if (this.#isStill(batch, index, isOver)) {
+        destroy.push(socket);
+        forget.push(index);
+      }
+    }
+    this.#suspects = orphans;
     // Flows leave the map at the takeover while their sockets go on.
     if (this.#control.mode !== Mode.SHADOW) return;
-    const known = new Set(flows.map(nameOf));
-    const orphans = sockets.filter((socket) => !known.has(nameOf(socket)));
-    const destroy = orphans.filter((socket) => this.#suspects.has(nameOf(socket)));
-    this.#suspects = new Set(orphans.map(nameOf));
     for (let i = 0; i < destroy.length; i += CHUNK) {
       await destroySockets(destroy.slice(i, i + CHUNK));
     }
+    this.counts.swept_sockets += destroy.length;
+    // Those that are left in `flows` have no socket.
+    for await (const index of unhurried(flows.values())) {
+      if (this.#isStill(batch, index, (flow) => silence(flow) > SILENCE)) forget.push(index);
+    }
+    for (const index of forget) {
+      // The reset of a socket that was destroyed may have closed its flow already.
+      const removed = this.#instance.map("flows").delete(keyAt(batch.keys, index));
+      if (removed) this.counts.swept_flows += 1;
+    }
+  }
 
-    const living = new Set(sockets.map(nameOf));
-    const old = (monotonicMicros() - SILENCE) * 1000;
-    flows.forEach((flow, index) => {
-      if (living.has(nameOf(flow)) || flow.seen_ns > old) return;
-      const key = batch.keys.slice(index * FLOW_KEY.size, (index + 1) * FLOW_KEY.size);
-      this.#instance.map("flows").delete(key);
-    });
+  /** Whether `test` is true of the flow, in the batch and in the map as it is now. */
+  #isStill({ keys, values }: Batch, index: number, test: (flow: Flow) => boolean): boolean {
+    if (!test(readFlow(new DataView(values.buffer), index * FLOW.size))) return false;
+    const now = new Uint8Array(FLOW.size);
+    const found = this.#instance.map("flows").lookup(keyAt(keys, index), now);
+    return found && test(readFlow(new DataView(now.buffer), 0));
+  }
+}
+
+function keyAt(keys: Uint8Array<ArrayBuffer>, index: number): Uint8Array<ArrayBuffer> {
+  return keys.slice(index * FLOW_KEY.size, (index + 1) * FLOW_KEY.size);
+}
+
+/** Gives each of `items`, and lets other work run now and then: events must not wait for a sweep. */
+async function* unhurried<T>(items: Iterable<T>): AsyncGenerator<T> {
+  let count = 0;
+  for (const item of items) {
+    if (++count % AT_ONCE === 0) await new Promise((resolve) => setTimeout(resolve));
+    yield item;
+  }
+}
+
+/** How long nothing was heard of the flow, in microseconds. */
+function silence(flow: Flow): number {
+  return monotonicMicros() - flow.seen_ns / 1000;
+}
+
+/** Whether the connection has ended by all that can be known, though the tap missed the last of it. */
+function isOver(flow: Flow): boolean {
+  if (flow.client_fin === 0 && flow.primary_fin === 0) return false;
+  const both = flow.client_fin !== 0 && flow.primary_fin !== 0;
+  return silence(flow) > (both ? SILENCE : HALF_CLOSED);
+}
+
+/** Removes the handshakes that have come to nothing. */
+export function ageHandshakes(map: BpfMap, now: number = monotonicMicros()): void {
+  removeOld(map, (values, at) => {
+    const silent = now - Number(values.getBigUint64(at + FLOW.seen_ns, true)) / 1000;
+    const joining = values.getUint8(at + FLOW.synack_seen) === JOINING;
+    return silent > (joining ? IDLE : HANDSHAKE);
+  });
+}
+
+/** Removes the ends of flows that no late segment can belong to any more, and unknown flows that have gone. */
+export function ageStrangers(map: BpfMap, now: number = monotonicMicros()): void {
+  removeOld(map, (values, at) => {
+    const value = values.getUint32(at, true);
+    const seen = (value & ~STRANGER_REPORTED) * 2 ** 30 / 1000; // see stamp() in ffi/bpf/shadow.h
+    return now - seen > ((value & STRANGER_REPORTED) === 0 ? SILENCE : IDLE);
+  });
+}
+
+function removeOld(map: BpfMap, isOld: (values: DataView, at: number) => boolean): void {
+  const { keySize, valueSize } = map.info;
+  const { count, keys, values } = map.entries();
+  const view = new DataView(values.buffer);
+  for (let i = 0; i < count; i++) {
+    if (isOld(view, i * valueSize)) map.delete(keys.subarray(i * keySize, (i + 1) * keySize));
   }
 }
 

@@ -205,7 +205,7 @@ withShadow(
 withShadow(
   "the SYN/ACK of a new connection on the same ends resets the old one",
   (shadow, ends) => {
-    shadow.setFlow(ends, { client_end: 0xfffffff0, irs: 1, iss: 2 });
+    shadow.setFlow(ends, { client_next: 0xfffffff0, replica_ack: 0xffffff00, irs: 1, iss: 2 });
     shadow.ingress.testRun(fromClient(ends, { seq: 100, flags: Bit.SYN }));
     assert.notEqual(shadow.flow(ends), undefined, "a SYN alone may be forged");
     const synAck = { seq: 200, ack: 101, flags: SYN_ACK, timestamps: [7, 8] as [number, number] };
@@ -232,6 +232,20 @@ withShadow(
     );
   },
 );
+
+withShadow("a SYN/ACK whose SYN the tap missed ends the old connection, too", (shadow, ends) => {
+  const old = { client_next: 300, replica_ack: 400, irs: 1, iss: 2 };
+  const synAck = (seq: number) => fromService(ends, { seq, ack: 101, flags: SYN_ACK });
+  shadow.setFlow(ends, old);
+  assert.equal(shadow.ingress.testRun(synAck(2)).verdict, Verdict.STOLEN);
+  assert.notEqual(shadow.flow(ends), undefined, "it is the old connection's own");
+  const { verdict, frame } = shadow.ingress.testRun(synAck(200));
+  assert.equal(verdict, Verdict.PASS);
+  const { seq, flags } = readSegment(frame);
+  assert.deepEqual([seq, flags], [400, Bit.RST]);
+  assert.equal(shadow.flow(ends), undefined);
+  assert.equal(shadow.flow(ends, "handshakes"), undefined);
+});
 
 withShadow("strangers are counted, and reports of them are rationed", (shadow, ends) => {
   const count = 3000;

@@ -6,6 +6,7 @@ import {
   eventTypes,
   FLOW,
   FLOW_KEY,
+  JOINING,
   MARK_INJECTED,
   MIRROR_CONTROL,
   MIRROR_PAYLOAD,
@@ -21,6 +22,7 @@ import {
   serviceKey,
   serviceKeys,
   shadowCounters,
+  STRANGER_REPORTED,
   WANT_FLOW_EVENTS,
 } from "../../lib/flow/layout.ts";
 import { parseService } from "../../lib/address.ts";
@@ -72,6 +74,8 @@ Deno.test("layout: marks and flags are those of the header", () => {
   assert.equal(define("MARK_INJECTED"), MARK_INJECTED);
   assert.equal(define("WANT_FLOW_EVENTS"), WANT_FLOW_EVENTS);
   assert.equal(define("MIRROR_PAYLOAD"), MIRROR_PAYLOAD);
+  assert.equal(define("STRANGER_REPORTED"), STRANGER_REPORTED);
+  assert.equal(define("JOINING"), JOINING);
   const options = [...header.defines].filter(([name]) => name.startsWith("OPTION_"));
   assert.deepEqual(
     Object.fromEntries(options.map(([name, value]) => [name.slice("OPTION_".length), value])),
