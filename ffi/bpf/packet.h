@@ -108,20 +108,35 @@ static __always_inline bool is_vlan(__be16 protocol)
 	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
 }
 
-/* The EtherType behind the tags that stand in the frame itself, and the offset behind it. At most two tags. */
-static __always_inline __be16 ethertype(struct __sk_buff *skb, __u32 *l3)
+/* More tags than this are not understood; the kernel's own limit (VLAN_MAX_DEPTH). */
+#define MAX_TAGS 8
+
+/*
+ * The EtherType behind the tags that stand in the frame itself, and in the upper half the offset behind it; 0 where the
+ * frame ends before. A global function, which the verifier looks at once: else it would follow the program through for
+ * each number of tags.
+ */
+__noinline __u32 behind_tags(struct __sk_buff *skb)
 {
 	__be16 protocol = skb->protocol;
+	__u32 l3 = ETH_HLEN;
 	struct vlan_tag tag;
 
-	*l3 = ETH_HLEN;
-	for (int i = 0; i < 2 && is_vlan(protocol); i++) {
-		if (bpf_skb_load_bytes(skb, *l3, &tag, sizeof(tag)))
+	for (int i = 0; i < MAX_TAGS && is_vlan(protocol); i++) {
+		if (bpf_skb_load_bytes(skb, l3, &tag, sizeof(tag)))
 			return 0;
 		protocol = tag.protocol;
-		*l3 += sizeof(tag);
+		l3 += sizeof(tag);
 	}
-	return protocol;
+	return l3 << 16 | protocol;
+}
+
+static __always_inline __be16 ethertype(struct __sk_buff *skb, __u32 *l3)
+{
+	__u32 found = behind_tags(skb);
+
+	*l3 = found >> 16;
+	return (__be16)found;
 }
 
 static __always_inline void take_header(struct packet *p, const struct tcp_header *tcp)

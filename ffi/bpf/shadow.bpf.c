@@ -257,11 +257,11 @@ static __always_inline int replica_reset(const struct control *c, const struct f
  * Does the primary still hold the flow? Whenever the replica has a reason to probe, the primary has it too and sends
  * at least every two minutes (TCP_RTO_MAX). A replica whose primary has given up may give up as well.
  */
-#define PRIMARY_SILENCE_NS (300ull * 1000000000)
+#define PRIMARY_SILENCE_NS (300ll * 1000000000)
 
 static __always_inline bool primary_cares(const struct flow *f)
 {
-	return bpf_ktime_get_coarse_ns() - f->primary_ns < PRIMARY_SILENCE_NS;
+	return (__s64)(bpf_ktime_get_coarse_ns() - f->primary_ns) < PRIMARY_SILENCE_NS;
 }
 
 static __always_inline int from_replica(struct __sk_buff *skb, const struct control *c, const struct packet *p,
@@ -305,7 +305,7 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 SEC("tc")
 int shadow_egress(struct __sk_buff *skb)
 {
-	__u32 zero = 0, l3;
+	__u32 zero = 0;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	struct flow_key key;
 	struct flow *f;
@@ -317,15 +317,14 @@ int shadow_egress(struct __sk_buff *skb)
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	if (c->mode == MODE_ACTIVE)
 		return PASS;
-	if (ethertype(skb, &l3) == bpf_htons(ETH_P_ARP))
-		return c->mode == MODE_SHADOW ? silence_arp(skb, c, l3) : PASS;
 	if (!read_ip(skb, &p))
-		return PASS;
+		return c->mode == MODE_SHADOW ? silence_other(skb, c) : PASS;
 	if (read_tcp(skb, &p) && (f = find_flow(&p, false, &key)))
 		return from_replica(skb, c, &p, &key, f);
-	if (c->mode != MODE_SHADOW || !(is_service(&p.source, 0) || claims_by_nd(skb, &p)))
+	if (c->mode != MODE_SHADOW)
 		return PASS;
 	/* Whatever else bears the address, fragments and ICMP errors too, is the primary's to send. */
-	count(SHADOW_SILENCED);
-	return TC_ACT_STOLEN;
+	if (is_service(&p.source, 0))
+		return silence();
+	return p.ipv6 && p.protocol != IPPROTO_TCP && claims_by_nd(skb, &p) ? silence() : PASS;
 }
