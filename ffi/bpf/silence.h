@@ -84,30 +84,33 @@ static __noinline int silence_other(struct __sk_buff *skb, const struct control 
 #define SHIM6 140
 #define MAX_HEADERS 16
 
+static __always_inline bool is_header(__u8 protocol)
+{
+	return is_extension(protocol) || protocol == IPPROTO_FRAGMENT || protocol == IPPROTO_AH ||
+	       protocol == MOBILITY || protocol == HIP || protocol == SHIM6;
+}
+
 struct header_walk {
 	struct __sk_buff *skb;
 	__u32 at;
 	__u8 protocol;
+	bool cut;
 };
 
-/* One header a turn; stops at what has no known length, or at the frame's end. */
+/* One header a turn; stops behind the last, or at the frame's end. */
 static long walk_header(__u32 turn, struct header_walk *w)
 {
 	struct ipv6_opt_hdr header;
-	__u32 length;
 
-	if (bpf_skb_load_bytes(w->skb, w->at, &header, sizeof(header)))
+	if (!is_header(w->protocol))
 		return 1;
-	if (w->protocol == IPPROTO_FRAGMENT)
-		length = 8;
-	else if (w->protocol == IPPROTO_AH)
-		length = (header.hdrlen + 2) * 4;
-	else if (is_extension(w->protocol) || w->protocol == MOBILITY || w->protocol == HIP || w->protocol == SHIM6)
-		length = (header.hdrlen + 1) * 8;
-	else
+	w->cut = bpf_skb_load_bytes(w->skb, w->at, &header, sizeof(header));
+	if (w->cut)
 		return 1;
+	w->at += w->protocol == IPPROTO_FRAGMENT ? 8
+		 : w->protocol == IPPROTO_AH	 ? (header.hdrlen + 2) * 4
+						 : (header.hdrlen + 1) * 8;
 	w->protocol = header.nexthdr;
-	w->at += length;
 	return 0;
 }
 
@@ -131,8 +134,9 @@ static __noinline bool claims_by_nd(struct __sk_buff *skb, const struct packet *
 		struct address target;
 	} nd;
 
-	if (bpf_loop(MAX_HEADERS, walk_header, &w, 0) == MAX_HEADERS)
-		return true;
+	bpf_loop(MAX_HEADERS, walk_header, &w, 0);
+	if (is_header(w.protocol))
+		return !w.cut;
 	if (w.protocol != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, w.at, &nd, sizeof(nd)))
 		return false;
 	return (nd.type == ND_SOLICITATION || nd.type == ND_ADVERTISEMENT) && is_service(&nd.target, 0);
