@@ -19,11 +19,15 @@ interface Flags {
   flows: boolean;
   stats?: number;
   clear: boolean;
+  force: boolean;
   runDir: string;
 }
 
 async function shadow(flags: Flags): Promise<void> {
   if (flags.clear) return await clear(flags);
+  if (flags.force) {
+    throw new Failure(ExitStatus.USAGE, `Flag "--force" needs "--clear"`, { mend: "leave it out" });
+  }
   if (flags.interface === undefined || flags.service === undefined) {
     throw new Failure(ExitStatus.USAGE, `Flags "--interface" and "--service" are needed`, {
       mend: "t2cp shadow --interface eth0 --service 10.0.0.1:80",
@@ -39,7 +43,7 @@ async function shadow(flags: Flags): Promise<void> {
 }
 
 async function clear(flags: Flags): Promise<void> {
-  const { found, active } = await clearShadow(flags.runDir, thisHost);
+  const { found, active } = await clearShadow(flags.runDir, thisHost, flags.force);
   const said = !found
     ? `nothing to clear in run directory "${flags.runDir}"`
     : active
@@ -82,6 +86,12 @@ export const command: Command<CommandContext> = buildCommand({
         default: false,
         withNegated: false,
       },
+      force: {
+        kind: "boolean",
+        brief: "Clear though connections are open: the mirror has stopped",
+        default: false,
+        withNegated: false,
+      },
       runDir: runDirFlag,
     },
   },
@@ -93,6 +103,8 @@ exactly the primary's state, fed by the copied traffic and silent until takeover
 The programs stay attached when the command ends; --clear takes them down.
 
 Example, on the backup:
-  t2cp shadow --interface eth0 --service 10.77.0.100:80 --flows`,
+  t2cp shadow --interface eth0 --service 10.77.0.100:80 --flows
+and the way back, once t2cp mirror has stopped on the gateway:
+  t2cp shadow --clear --force`,
   },
 });

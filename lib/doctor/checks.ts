@@ -187,6 +187,18 @@ function* gatewaySettings({ host }: Patient): Generator<Finding> {
       mend: `sysctl -w ${check}=1, if clients come over ${family}`,
     };
   }
+  // Not there unless the module br_netfilter is loaded.
+  for (const tool of ["iptables", "ip6tables"]) {
+    const name = `net/bridge/bridge-nf-call-${tool}`;
+    const check = name.replaceAll("/", ".");
+    const found = host.sysctl(name) ?? "not there";
+    yield found !== "1" ? { check, state: "ok", found } : {
+      check,
+      state: "advice",
+      found: `${found}: where the mirror's interface is a bridge, NAT changes the copies again`,
+      mend: `sysctl -w ${check}=0`,
+    };
+  }
 }
 
 /** Go's listeners, for one, are MPTCP sockets where the host has it. */

@@ -21,8 +21,23 @@ export function iproute(tool: "ip" | "tc", ...args: string[]): string {
   }
 }
 
-/** The names of the Ethernet interfaces, up or down. */
-export function etherInterfaces(): string[] {
+/** The Ethernet interfaces as they were when the host had those interfaces. */
+let known: { all: string; ether: readonly string[] } | undefined;
+
+/** The names of the Ethernet interfaces, up or down. Asking again is cheap as long as no interface comes or goes. */
+export function etherInterfaces(): readonly string[] {
+  // Of this process's network namespace, whatever is mounted where.
+  const all = interfaceNames(Deno.readTextFileSync("/proc/net/dev")).join(" ");
+  if (known?.all !== all) known = { all, ether: askForEther() };
+  return known.ether;
+}
+
+/** The names in the text of /proc/net/dev: proc_net(5). */
+export function interfaceNames(text: string): string[] {
+  return text.split("\n").slice(2, -1).map((line) => line.slice(0, line.lastIndexOf(":")).trim());
+}
+
+function askForEther(): string[] {
   const links: { ifname: string; link_type: string }[] = JSON.parse(
     iproute("ip", "-j", "link", "show") || "[]",
   );

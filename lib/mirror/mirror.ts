@@ -127,7 +127,7 @@ export async function runMirror(
         failed = now;
       }
     };
-    await pumpEvents(instance.map("events"), emitter, stop, { each });
+    await pumpEvents(instance.map("events"), emitter, stop, { each, due: () => stats.due() });
     stats.emit();
   } finally {
     instance.clear();

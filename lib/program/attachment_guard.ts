@@ -4,6 +4,7 @@
  * @module
  */
 import type { Emitter } from "../event.ts";
+import { Failure } from "../failure.ts";
 import type { Instance } from "./instance.ts";
 
 /** Between two looks, in milliseconds. */
@@ -34,7 +35,7 @@ export class AttachmentGuard {
         message: `The programs were missing at ${places.join(", ")}, and are attached again`,
       });
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = error instanceof Failure ? error.line : String(error);
       if (message === this.#failed) return;
       this.#failed = message;
       this.#emitter.emit("warning", { message: `The programs are not attached: ${message}` });

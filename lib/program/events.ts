@@ -21,6 +21,8 @@ const REST = 2;
 export interface PumpHooks {
   /** Called about every quarter of a second, and after each batch. */
   each: () => void;
+  /** In how many milliseconds `each` has something to do, where that is sooner. */
+  due?: () => number;
   /** Called with each event that was emitted. */
   onEvent?: (event: FlowEvent) => void;
   /** Whether the bytes of a gap are missing still; asked a moment after the gap was seen. */
@@ -41,7 +43,7 @@ export async function pumpEvents(
   stop.addEventListener("abort", wake);
   try {
     while (!stop.aborted) {
-      await poller.wait(WAIT);
+      await poller.wait(Math.min(WAIT, (hooks.due?.() ?? Infinity) * 1000));
       // Behind a reader that stalls, events wait in the ring buffer, whose bound has a counter.
       const records = emitter.full ? 1 : drain(ring, emitter, gaps, hooks);
       hooks.each();
@@ -127,8 +129,14 @@ export class StatsTimer {
   /** Emits what is due at `now`, in milliseconds of a monotonic clock. */
   tick(now: number = performance.now()): void {
     if (now < this.#next) return;
-    this.#next = Math.max(this.#next + this.#interval, now);
+    // What a stall has missed is left out.
+    this.#next += Math.floor((now - this.#next) / this.#interval + 1) * this.#interval;
     this.emit();
+  }
+
+  /** In how many milliseconds the next one is due; 0 where it is. */
+  due(now: number = performance.now()): number {
+    return Math.max(0, this.#next - now);
   }
 
   /** Emits one now. */

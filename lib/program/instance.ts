@@ -10,9 +10,11 @@ import {
   type BpfParts,
   BpfProgram,
   disposeParts,
+  LoadError,
   loadObject,
   openAttached,
 } from "../../ffi/bpf_object.ts";
+import { SystemError } from "../../ffi/errno.ts";
 import { attach, attachedProgram, detach, type Direction, interfaceIndex } from "../../ffi/tc.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { etherInterfaces, hasIngressQdisc, removeEmptyClsact } from "../host/links.ts";
@@ -89,7 +91,7 @@ export class Instance implements Disposable {
       if (parts === undefined) {
         // A start that was killed while it pinned has attached nothing yet.
         clearPins(dir);
-        parts = loadObject(objectPath(kind));
+        parts = load(kind);
       }
       requireSizes(kind, parts.maps);
       const instance = new Instance(kind, runDir, interfaceName, parts, adopted);
@@ -98,7 +100,7 @@ export class Instance implements Disposable {
       instance.#pin(dir);
       for (const place of instance.#places()) {
         if (attachedProgram(place.ifindex, place.direction) !== undefined) continue;
-        attach(place.ifindex, place.direction, instance.#program(place.direction));
+        instance.#attach(place);
         attachedNow.push(place);
       }
       return instance;
@@ -134,13 +136,13 @@ export class Instance implements Disposable {
   /**
    * Attaches again what someone has detached, or what new interfaces need. Returns the names of their interfaces.
    *
-   * @throws {SystemError} where a place is taken
+   * @throws {Failure} where a place is taken
    */
   repair(): string[] {
     const repaired: string[] = [];
     for (const place of this.#places()) {
       if (attachedProgram(place.ifindex, place.direction) !== undefined) continue;
-      attach(place.ifindex, place.direction, this.#program(place.direction));
+      this.#attach(place);
       repaired.push(`${place.direction} of ${place.interface}`);
     }
     return repaired;
@@ -184,6 +186,25 @@ export class Instance implements Disposable {
 
   #program(direction: Direction): BpfProgram {
     return this.#parts.programs.get(programName(this.#kind, direction))!;
+  }
+
+  #attach({ ifindex, interface: name, direction }: Place): void {
+    try {
+      attach(ifindex, direction, this.#program(direction));
+    } catch (error) {
+      // EINVAL where the other filter is of one protocol alone.
+      const taken = error instanceof SystemError && ["EEXIST", "EINVAL"].includes(error.code);
+      if (!taken) throw error;
+      throw new Failure(
+        ExitStatus.UNAVAILABLE,
+        `Another filter has priority 1 at ${direction} of interface "${name}", which t2cp needs`,
+        {
+          mend: `give it another priority, or remove it: tc filter del dev ${name} ${direction} ` +
+            `pref 1`,
+          cause: error,
+        },
+      );
+    }
   }
 
   /** Pins what is not pinned yet; the last pin makes the set complete. */
@@ -263,6 +284,23 @@ function programName(kind: InstanceKind, direction: Direction): string {
 
 function objectPath(kind: InstanceKind): string {
   return fileURLToPath(new URL(`../../ffi/bpf/built/${kind.object}`, import.meta.url));
+}
+
+/** What the verifier says of a program that it refuses. */
+const VERIFIER: readonly string[] = ["EACCES", "EINVAL", "E2BIG"];
+
+function load(kind: InstanceKind): BpfParts {
+  try {
+    return loadObject(objectPath(kind));
+  } catch (error) {
+    if (!(error instanceof LoadError) || !VERIFIER.includes(error.code)) throw error;
+    const last = error.log.split("\n").at(-1) ?? "";
+    throw new Failure(
+      ExitStatus.UNAVAILABLE,
+      `The kernel refuses the programs of t2cp ${kind.name}: ${last || error.code}`,
+      { mend: `run another kernel, and report this one with what "uname -r" says`, cause: error },
+    );
+  }
 }
 
 function isComplete(kind: InstanceKind, dir: string): boolean {

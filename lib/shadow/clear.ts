@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { monotonicMicros } from "../../ffi/clock.ts";
 import { parseService, type Service } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { Mode } from "../flow/layout.ts";
@@ -11,7 +10,7 @@ import { runTool, ss } from "../host/facts.ts";
 import { Instance } from "../program/instance.ts";
 import { readRecord, removePinDir, removeRecord, takeLock } from "../program/run_dir.ts";
 import { betrayed, type HostFacts, silenceAddress } from "./preflight.ts";
-import { Control, readCounters, readFlows, shadowKind } from "./programs.ts";
+import { Control, readCounters, shadowKind } from "./programs.ts";
 
 /** What {@linkcode clearShadow} did. */
 export interface Cleared {
@@ -23,17 +22,19 @@ export interface Cleared {
 
 /** Copied traffic is looked for as long as this before the programs go, in milliseconds. */
 const LISTEN = 300;
-/** A flow that had a segment this short a time ago may have one again, in microseconds. */
-const RECENT = 2e6;
 
 /**
  * Takes down what `shadow` set up under `runDir`: in shadow mode first the replica's sockets, then the programs. An
- * active host keeps its sockets, since clients talk to them.
+ * active host keeps its sockets, since clients talk to them. With `force`, open connections are no reason to refuse.
  *
- * @throws {Failure} where a shadow runs, copied traffic still arrives, or the host would begin to answer for the
- *   service's address
+ * @throws {Failure} where a shadow runs, copied traffic still arrives or may arrive again, or the host would begin to
+ *   answer for the service's address
  */
-export async function clearShadow(runDir: string, host: HostFacts): Promise<Cleared> {
+export async function clearShadow(
+  runDir: string,
+  host: HostFacts,
+  force: boolean,
+): Promise<Cleared> {
   const record = readRecord(runDir, "shadow");
   if (record === undefined) return { found: false, active: false };
   using _lock = takeLock(runDir, "shadow");
@@ -44,6 +45,7 @@ export async function clearShadow(runDir: string, host: HostFacts): Promise<Clea
   if (!active) {
     refuseToSpeak(services, record.interface, host);
     if (instance !== undefined) await refuseWhileFed(instance);
+    if (instance !== undefined && !force) refuseWhileOpen(instance, services, host);
     control?.drain();
     await destroySockets(services);
   }
@@ -59,15 +61,30 @@ async function refuseWhileFed(instance: Instance): Promise<void> {
     const counters = readCounters(instance.map("counters"));
     return counters["client_segments"]! + counters["primary_segments"]! + counters["unknown_flow"]!;
   };
-  const recent = (monotonicMicros() - RECENT) * 1000;
-  const flows = [...readFlows(instance.map("flows").entries())];
   const before = fed();
   await new Promise((resolve) => setTimeout(resolve, LISTEN));
-  if (fed() === before && !flows.some((flow) => flow.seen_ns > recent)) return;
+  if (fed() === before) return;
   throw new Failure(
     ExitStatus.TEMPORARY,
     `Copied traffic still arrives on interface "${instance.interface}"`,
-    { mend: "stop t2cp mirror on the gateway first, and wait two seconds" },
+    { mend: "stop t2cp mirror on the gateway first" },
+  );
+}
+
+/**
+ * A connection that is quiet for now tells nothing of a mirror that still runs. Without the programs this host would
+ * answer its next segment by a reset to the client; without the address it would not.
+ */
+function refuseWhileOpen(instance: Instance, services: readonly Service[], host: HostFacts): void {
+  const own = new Set(host.addresses().map(({ address }) => address));
+  const address = services.find((service) => own.has(service.address))?.address;
+  const { count } = instance.map("flows").entries();
+  if (address === undefined || count === 0) return;
+  throw new Failure(
+    ExitStatus.UNAVAILABLE,
+    `${count === 1 ? "A connection is" : `${count} connections are`} open on the primary; ` +
+      "if t2cp mirror still runs, this host would reset what is open",
+    { mend: "stop t2cp mirror on the gateway, then: t2cp shadow --clear --force" },
   );
 }
 

@@ -164,8 +164,9 @@ export function silenceAddress(address: string, interfaceName: string, host: Hos
 
 /** What a refused load of the programs means. */
 export function explainLoad(error: unknown, host: HostFacts): unknown {
-  if (!(error instanceof LoadError)) return error;
-  if (error.code !== "EPERM" && !host.hasKernelFunction(CREATE_SOCKET)) {
+  const refused = error instanceof Failure ? error.cause : error;
+  if (!(refused instanceof LoadError)) return error;
+  if (refused.code !== "EPERM" && !host.hasKernelFunction(CREATE_SOCKET)) {
     return new Failure(
       ExitStatus.UNAVAILABLE,
       `The kernel lacks the function "${CREATE_SOCKET}"`,

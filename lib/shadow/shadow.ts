@@ -130,7 +130,8 @@ export async function runShadow(
   const stillMissing = (gap: FlowEvent): boolean => isMissing(instance.map("flows"), gap);
   const stuck = new StuckWatch(emitter);
   const onEvent = (event: FlowEvent): void => stuck.look(event);
-  await pumpEvents(instance.map("events"), emitter, stop, { each, onEvent, stillMissing });
+  const hooks = { each, due: () => stats.due(), onEvent, stillMissing };
+  await pumpEvents(instance.map("events"), emitter, stop, hooks);
   await Promise.all([sweeper.idle(), ...takeovers]);
   stats.emit();
 }

@@ -16,7 +16,11 @@ const ICMPV6 = 58;
 /** Length of an ARP announcement, in bytes. */
 export const ARP_FRAME = 42;
 
-/** Both forms of an ARP announcement (RFC 5227 section 3): peers differ in which one they heed. */
+/**
+ * Both forms of a gratuitous ARP (RFC 5944 section 4.6): peers differ in which one they heed. The request is RFC 5227's
+ * announcement. In the reply the target hardware address is the sender's, too; Linux takes no other for gratuitous
+ * (arp_is_garp), and heeds it only a second after its last update then.
+ */
 export type ArpOperation = "request" | "reply";
 
 /** Builds a broadcast ARP announcement that `address`, four bytes, is at `mac`, six bytes. */
@@ -37,7 +41,7 @@ export function arpAnnouncement(
   view.setUint16(20, operation === "request" ? 1 : 2);
   frame.set(mac, 22);
   frame.set(address, 28);
-  if (operation === "reply") frame.fill(0xff, 32, 38);
+  if (operation === "reply") frame.set(mac, 32);
   frame.set(address, 38);
   return frame;
 }

@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import type { Outcome } from "../cli/t2cp.ts";
 import { assertRefused, assertSameBytes, ECHO, onStage, type Stage, WEB } from "./stage.ts";
 
-const clear = (stage: Stage) =>
-  stage.t2cp("backup", "shadow", "--clear", "--run-dir", stage.runDir);
+const clear = (stage: Stage, ...more: string[]) =>
+  stage.t2cp("backup", "shadow", "--clear", "--run-dir", stage.runDir, ...more);
 
-/** Clears as soon as nothing has been copied for a while: the command asks for two seconds. */
+/** Clears once what was under way at the mirror's end has arrived. */
 async function clearWhenQuiet(stage: Stage): Promise<Outcome> {
   const end = performance.now() + 10_000;
   while (true) {
-    const outcome = await clear(stage);
+    const outcome = await clear(stage, "--force");
     if (outcome.status !== 75 || performance.now() > end) return outcome;
   }
 }
@@ -126,6 +126,32 @@ onStage(
     assert.equal((await clearWhenQuiet(stage)).status, 0);
     assert.equal(await echo.echo("cleared"), "cleared");
     await stage.assertSilent(wire);
+  },
+);
+
+onStage(
+  "clear: while connections are open, the admin must say that the mirror has stopped",
+  async (stage) => {
+    await stage.echoServers();
+    const { shadow, mirror } = await stage.protect(ECHO);
+    const wire = await stage.capture("backup");
+    const echo = stage.connect(7);
+    assert.equal(await echo.echo("before"), "before");
+    await shadow.end("SIGTERM");
+    assertRefused(
+      await clear(stage),
+      69,
+      /^t2cp shadow: A connection is open .* is open; stop t2cp mirror .* --clear --force$/m,
+    );
+    assert.equal(await echo.echo("after"), "after");
+    await stage.assertSilent(wire);
+    assertRefused(await stage.t2cp("backup", "shadow", "--force"), 64, /"--force" needs "--clear"/);
+    // Without the address nothing can answer, whatever the mirror copies.
+    await stage.output("backup", "ip", "address", "delete", "10.77.0.100/32", "dev", "lo");
+    assert.equal((await clear(stage)).status, 0);
+    assert.equal(await echo.echo("at last"), "at last");
+    await stage.assertSilent(wire);
+    await mirror.end("SIGTERM");
   },
 );
 

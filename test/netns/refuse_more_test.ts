@@ -55,6 +55,22 @@ onStage(
   },
 );
 
+onStage("refuse: an interface whose first filter is another's", async (stage) => {
+  await stage.webServers(0, ["backup"]);
+  const tc = (...args: string[]) => stage.output("backup", "tc", ...args);
+  await tc("qdisc", "add", "dev", "eth0", "clsact");
+  const filter = ["dev", "eth0", "egress", "pref", "1"];
+  await tc("filter", "add", ...filter, "protocol", "ip", "bpf", "da", "bytecode", "1,6 0 0 0");
+  const before = await stage.filters("backup", "eth0");
+  assertRefused(
+    await stage.run("backup", [...T2CP, ...stage.shadowArgs()], 5),
+    69,
+    /^t2cp shadow: Another filter .* egress of interface "eth0".*tc filter del dev eth0 egress pref 1$/m,
+  );
+  assert.equal(await stage.filters("backup", "eth0"), before);
+  stage.assertNothingPinned(stage.runDir);
+});
+
 onStage("refuse: a listener for IPv6 alone does not listen on an IPv4 service", async (stage) => {
   await stage.socat("backup", 80, "TCP6-LISTEN:80,ipv6only=1,fork", "PIPE");
   const outcome = await stage.run("backup", [...T2CP, ...stage.shadowArgs()], 5);

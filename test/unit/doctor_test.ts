@@ -61,6 +61,13 @@ const ailments: [name: string, role: Role, made: Patient, state: string, mend: R
   ["timestamps off", "backup", patient({ "net/ipv4/tcp_timestamps": "0" }), "lack", /stamps=1$/],
   ["SACK off", "backup", patient({ "net/ipv4/tcp_sack": "0" }), "lack", /tcp_sack=1$/],
   ["old kernel", "backup", patient({}, { kernel: false }), "lack", /Linux 6\.9/],
+  [
+    "NAT on the bridge",
+    "gateway",
+    patient({ "net/bridge/bridge-nf-call-iptables": "1" }),
+    "advice",
+    /bridge\.bridge-nf-call-iptables=0$/,
+  ],
   ["no libbpf", "gateway", patient({}, { hasLibrary: () => false }), "lack", /install libbpf1$/],
   ["no privilege", "primary", patient({}, { capabilities: 0n }), "lack", /root/],
   ["nobody listens", "backup", patient({}, { listeners: [] }), "lack", /start the service/],

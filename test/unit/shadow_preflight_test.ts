@@ -231,6 +231,10 @@ Deno.test("preflight: a refused load names the kernel's lack where there is one"
     `The kernel lacks the function "bpf_sk_assign_tcp_reqsk"; run Linux 6.9 or newer`,
   );
   assert.equal(failure.cause, refused);
+  const told = new Failure(ExitStatus.UNAVAILABLE, "The kernel refuses it", { cause: refused });
+  const again = explainLoad(told, host({ kernelFunction: false }));
+  assert.equal(again instanceof Failure && again.line, failure.line);
+  assert.equal(explainLoad(told, host()), told);
 });
 
 Deno.test("preflight: any other refused load stays what it is", () => {
