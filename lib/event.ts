@@ -79,6 +79,8 @@ export interface ActiveFields {
   services?: string[];
   /** How many flows were taken over. */
   flows: number;
+  /** How many of them have a replica that lacks bytes still; it gets them soon, or the flow is reset. */
+  flows_behind?: number;
   /** How many flows had lost their replica, and are reset. */
   flows_lost?: number;
   /** From the trigger to the last step, in milliseconds. */
@@ -289,6 +291,7 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
     trigger: v.optional(instant("When the event came that asked for it")),
     services: v.optional(texts("The services that the backup answers for")),
     flows: count("How many flows were taken over"),
+    flows_behind: v.optional(count("How many of them have a replica that lacks bytes still")),
     flows_lost: v.optional(count("How many flows had lost their replica, and are reset")),
     took_ms: millis("From the trigger to the last step"),
     steps: numbers("When each step ended, in milliseconds since the trigger, by its name"),

@@ -40,6 +40,8 @@ export interface ResetFlow extends FlowEnds {
 export interface Woken {
   /** Flows that go on. */
   woken: number;
+  /** Of these, flows whose replica lacks bytes still, which may yet come. */
+  behind: number;
   /** Flows that had lost their replica before. */
   lost: number;
   /** Flows that were reset just now. */
@@ -157,7 +159,7 @@ export class Takeover implements Disposable {
     if (this.mode !== Mode.ACTIVE) this.#control.mode = Mode.SETTLING;
     steps["active_mode"] = elapsed();
     // The replicas' segments find their way to the clients before the announcement too.
-    const { woken, lost, reset } = this.wake();
+    const { woken, behind, lost, reset } = this.wake();
     steps["woken"] = elapsed();
     this.announce();
     steps["announced"] = elapsed();
@@ -165,6 +167,7 @@ export class Takeover implements Disposable {
       trigger: formatTime(trigger),
       services: this.services,
       flows: woken,
+      flows_behind: behind,
       flows_lost: lost + reset.length,
       took_ms: elapsed(),
       steps,
@@ -192,7 +195,7 @@ export class Takeover implements Disposable {
    * wrong content would be worse.
    */
   wake(): Woken {
-    const result: Woken = { woken: 0, lost: 0, reset: [] };
+    const result: Woken = { woken: 0, behind: 0, lost: 0, reset: [] };
     this.#eachFlow((place) => {
       if (place.flows.getUint8(place.at + FLOW.replica_reset) !== 0) {
         result.lost += 1;
@@ -201,6 +204,7 @@ export class Takeover implements Disposable {
       } else {
         this.#try(() => this.#segments.wake(place));
         result.woken += 1;
+        if (missingBytes(place) > 0) result.behind += 1;
       }
     });
     return result;

@@ -93,7 +93,7 @@ onStage(
 
     const takeover = stage.start("backup", "takeover", "--now", "--run-dir", stage.runDir);
     const active = await takeover.next("active");
-    assert.deepEqual([active.flows, active.flows_lost], [2, 1]);
+    assert.deepEqual([active.flows, active.flows_behind, active.flows_lost], [2, 1, 1]);
     for (const { name, client, port } of [gapped, stuck]) {
       assert.equal(await client.fails(), "ECONNRESET", name);
       const close = await poll("its end", () => eventsOf(takeover, port, "flow.close")[0]);
