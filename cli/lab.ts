@@ -190,6 +190,12 @@ const run = buildCommand({
         optional: true,
         withNegated: false,
       },
+      commit: {
+        kind: "boolean",
+        brief: "With output commit: mirror --commit and shadow --commit",
+        optional: true,
+        withNegated: false,
+      },
       ...output,
       keep: {
         kind: "boolean",

@@ -58,6 +58,8 @@ export interface RunFlags extends DemoFlags {
   runs: number;
   /** Without t2cp. */
   plain?: boolean;
+  /** With output commit. */
+  commit?: boolean;
   /** Leave the last run's lab standing. */
   keep?: boolean;
 }
@@ -65,10 +67,15 @@ export interface RunFlags extends DemoFlags {
 /** `t2cp lab run`. */
 export async function run(flags: RunFlags): Promise<void> {
   requireRoot();
-  const { plain = false } = flags;
+  const { plain = false, commit = false } = flags;
   if (plain && flags.failure === "host") {
     throw new Failure(ExitStatus.USAGE, "Without t2cp nothing survives a failure", {
       mend: "leave out --failure host or --plain",
+    });
+  }
+  if (plain && commit) {
+    throw new Failure(ExitStatus.USAGE, "Without t2cp there is no output commit", {
+      mend: "leave out --plain or --commit",
     });
   }
   const amount = amountOf(flags.workload, flags);
@@ -82,6 +89,7 @@ export async function run(flags: RunFlags): Promise<void> {
     ...flags,
     ...amount,
     plain,
+    commit,
     failure: flags.failure ?? (plain ? "none" : "host"),
     link: flags.link ?? 0,
   };
@@ -103,6 +111,7 @@ export async function demo(flags: DemoFlags): Promise<void> {
     multiplier: 3,
     after: { share: 0.4 },
     plain: false,
+    commit: false,
   };
   if (!flags.json) console.log(introduce(scenario));
   await runAndReport(scenario, { ...flags, runs: 1 });

@@ -6,9 +6,10 @@
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import type { Service } from "../lib/address.ts";
 import { isMac, parseAddress } from "../lib/address.ts";
+import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runMirror } from "../lib/mirror/mirror.ts";
 import { withOutput } from "./context.ts";
-import { parseInterface, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
+import { parseInterface, runDirFlag, serviceFlag, statsFlag, wholeNumber } from "./flags.ts";
 
 interface Flags {
   interface: string;
@@ -16,17 +17,28 @@ interface Flags {
   backup: string;
   service: Service[];
   payload: boolean;
+  commit: boolean;
+  commitTimeout?: number;
   flows: boolean;
   stats?: number;
   runDir: string;
 }
+
+/** Longer than most clients take to send again what was lost, in milliseconds. */
+const COMMIT_TIMEOUT = 1000;
 
 function parseHost(text: string): string {
   return isMac(text) ? text : parseAddress(text);
 }
 
 async function mirror(flags: Flags): Promise<void> {
-  const options = { ...flags, services: flags.service };
+  if (flags.commitTimeout !== undefined && !flags.commit) {
+    throw new Failure(ExitStatus.USAGE, `Flag "--commit-timeout" is of no use without "--commit"`, {
+      mend: "give both, or neither",
+    });
+  }
+  const { commitTimeout = COMMIT_TIMEOUT } = flags;
+  const options = { ...flags, commitTimeout, services: flags.service };
   await withOutput("mirror", ({ emitter, stop }) => runMirror(options, emitter, stop));
 }
 
@@ -64,6 +76,19 @@ export const command: Command<CommandContext> = buildCommand({
         default: false,
         withNegated: false,
       },
+      commit: {
+        kind: "boolean",
+        brief: "Tell the client only what both servers have acknowledged",
+        default: false,
+        withNegated: false,
+      },
+      commitTimeout: {
+        kind: "parsed",
+        parse: wholeNumber(10, 60_000),
+        brief: "How long a client waits for the backup, 10 to 60000 ms; 1000 unless given",
+        placeholder: "MS",
+        optional: true,
+      },
       flows: { kind: "boolean", brief: "Report every opened and closed flow", default: false },
       stats: statsFlag,
       runDir: runDirFlag,
@@ -75,7 +100,12 @@ export const command: Command<CommandContext> = buildCommand({
       `Copies what passes between the clients and the primary to the backup, in the kernel.
 It ends by itself for a flow as soon as the service's address moves to another host.
 
-Example, on the gateway:
-  t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80`,
+With --commit, and "t2cp shadow --commit" on the backup, the client is told no acknowledgement
+before both servers have the bytes.
+
+Examples, on the gateway:
+  t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80
+  t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80 \\
+    --commit --commit-timeout 500`,
   },
 });

@@ -16,6 +16,7 @@ interface Flags {
   interface?: string;
   service?: Service[];
   join?: number[];
+  commit: boolean;
   flows: boolean;
   stats?: number;
   clear: boolean;
@@ -78,6 +79,12 @@ export const command: Command<CommandContext> = buildCommand({
         variadic: true,
         optional: true,
       },
+      commit: {
+        kind: "boolean",
+        brief: "Tell the gateway what the replicas acknowledge, for mirror --commit",
+        default: false,
+        withNegated: false,
+      },
       flows: { kind: "boolean", brief: "Report every opened and closed flow", default: false },
       stats: statsFlag,
       clear: {
@@ -102,8 +109,9 @@ export const command: Command<CommandContext> = buildCommand({
 exactly the primary's state, fed by the copied traffic and silent until takeover.
 The programs stay attached when the command ends; --clear takes them down.
 
-Example, on the backup:
+Examples, on the backup:
   t2cp shadow --interface eth0 --service 10.77.0.100:80 --flows
+  t2cp shadow --interface eth0 --service 10.77.0.100:80 --commit
 and the way back, once t2cp mirror has stopped on the gateway:
   t2cp shadow --clear --force`,
   },

@@ -14,9 +14,19 @@
 	_Static_assert(__builtin_offsetof(struct type, field) == (at), #type "." #field " moved")
 #define LAYOUT_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type " changed its size")
 
-/* skb->mark of frames that t2cp itself made: for the replica's own stack, or cut down to their headers. */
+/*
+ * skb->mark of frames that t2cp itself made: for the replica's own stack, cut down to their headers, or for the output
+ * commit: on the backup copies of the replica's segments on their way to the gateway, there what comes of them.
+ */
 #define MARK_INJECTED 0x74326370
 #define MARK_HEADERS 0x74326371
+#define MARK_COMMIT 0x74326372
+
+/*
+ * The EtherType of commit frames, one for local experiments (IEEE 802). Behind it stand the IP and TCP headers of a
+ * replica's segment as the replica made them: their lengths may speak of a payload that is not there.
+ */
+#define ETH_P_COMMIT 0x88b5
 
 /* An address of either family, network byte order; IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2). */
 struct address {
@@ -64,6 +74,8 @@ enum mode {
 #define WANT_FLOW_EVENTS 1
 /* The shadow is being taken down: nothing of the service reaches the replica any more. */
 #define DRAINING 4
+/* The gateway is told what the replicas acknowledge. */
+#define TELL_GATEWAY 8
 
 /* The one element of the map `control` of shadow.bpf.c. */
 struct control {
@@ -194,6 +206,9 @@ enum reason {
 	REASON_REFUSED = 8,         /* the kernel refused the socket; detail is errno */
 	REASON_TABLE_FULL = 9,
 	REASON_REPLICA_RESET = 10,  /* the replica reset the flow by itself */
+	REASON_NOT_COMMITTED = 11,  /* its replica did not acknowledge in time */
+	REASON_BACKUP_SILENT = 12,  /* nothing was heard from the backup in time */
+	REASON_REPLICA_FULL = 13,   /* the replica's window stayed closed too long */
 };
 
 /* A record of the ring buffer `events`. */
@@ -243,13 +258,69 @@ struct mirror_control {
 	__u8 own_mac[6];
 	__u16 zero;
 	__u32 flags;
+	__u32 commit_timeout;   /* milliseconds */
 };
 #define MIRROR_PAYLOAD 2   /* copy the primary's segments whole, not just their headers */
+#define MIRROR_COMMIT 4    /* tell the client only what both servers have acknowledged */
 LAYOUT(mirror_control, primary_mac, 0);
 LAYOUT(mirror_control, backup_mac, 6);
 LAYOUT(mirror_control, own_mac, 12);
 LAYOUT(mirror_control, flags, 20);
-LAYOUT_SIZE(mirror_control, 24);
+LAYOUT(mirror_control, commit_timeout, 24);
+LAYOUT_SIZE(mirror_control, 28);
+
+/*
+ * Output commit: what both servers have acknowledged of a flow, and what its client knows of it. Sequence numbers are
+ * in host byte order; a right edge is an acknowledgement and the window behind it.
+ */
+struct commit {
+	__u32 iss;             /* the primary's initial sequence number */
+	__u32 primary_ack;     /* the primary's RCV.NXT, as far as it acknowledged */
+	__u32 primary_right;
+	__u32 primary_end;     /* the primary's SND.NXT */
+	__u32 primary_tsval;   /* its newest */
+	__u32 primary_tsecr;
+	__u32 replica_ack;
+	__u32 replica_right;
+	__u32 told_ack;        /* the highest acknowledgement that went to the client */
+	__u32 told_right;
+	__u32 client_end;      /* behind the client's FIN, once client_fin is set */
+	__u32 lifted;          /* 1: the client hears the primary alone */
+	__u64 waiting_ns;      /* CLOCK_MONOTONIC since when the replica keeps the client waiting; 0 if it does not */
+	__u32 order;           /* what the barriers are done on */
+	__u8 wscale;           /* the servers' */
+	__u8 options;          /* OPTION_… of the SYN/ACK */
+	__u8 client_fin;
+	__u8 primary_fin;
+};
+LAYOUT(commit, iss, 0);
+LAYOUT(commit, primary_ack, 4);
+LAYOUT(commit, primary_right, 8);
+LAYOUT(commit, primary_end, 12);
+LAYOUT(commit, primary_tsval, 16);
+LAYOUT(commit, primary_tsecr, 20);
+LAYOUT(commit, replica_ack, 24);
+LAYOUT(commit, replica_right, 28);
+LAYOUT(commit, told_ack, 32);
+LAYOUT(commit, told_right, 36);
+LAYOUT(commit, client_end, 40);
+LAYOUT(commit, lifted, 44);
+LAYOUT(commit, waiting_ns, 48);
+LAYOUT(commit, wscale, 60);
+LAYOUT(commit, options, 61);
+LAYOUT(commit, client_fin, 62);
+LAYOUT(commit, primary_fin, 63);
+LAYOUT_SIZE(commit, 64);
+
+/* The one element of the map `hearing` of mirror.bpf.c. */
+struct hearing {
+	__u64 heard_ns;        /* CLOCK_MONOTONIC of the last commit frame; 0 for never */
+	__u32 silent;          /* 1: flows wait for the backup only shortly */
+	__u32 zero;
+};
+LAYOUT(hearing, heard_ns, 0);
+LAYOUT(hearing, silent, 8);
+LAYOUT_SIZE(hearing, 16);
 
 /* Indices of the per-CPU map `counters` of mirror.bpf.c. */
 enum mirror_counter {
@@ -259,6 +330,12 @@ enum mirror_counter {
 	MIRROR_FROM_PRIMARY_BYTES,
 	MIRROR_FAILED,              /* copies that the interface did not take */
 	MIRROR_EVENTS_LOST,
+	MIRROR_COMMIT_FRAMES,       /* replicas' acknowledgements from the backup */
+	MIRROR_COMMIT_IGNORED,      /* of these, those of flows that are not known, and broken ones */
+	MIRROR_LIMITED,             /* the primary's segments whose acknowledgement or window was lowered */
+	MIRROR_WITHHELD,            /* the primary's acknowledgements that told the client nothing new then */
+	MIRROR_COMMITTED,           /* commit frames that became the client's acknowledgement */
+	MIRROR_FLOWS_UNPROTECTED,   /* flows whose client hears the primary alone */
 	MIRROR_COUNTERS,
 };
 

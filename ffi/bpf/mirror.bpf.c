@@ -4,81 +4,17 @@
  *
  * The rule asks for the primary's MAC address, not just for the service: as soon as the service's address moves to
  * another host, the copying stops by itself.
+ *
+ * With output commit they also lower what the primary tells the client to what the replica has acknowledged too.
  */
-#include "packet.h"
-
-#define MAX_SERVICES 64
-#define MAX_MIRROR_FLOWS 65536
+#include "mirror.h"
+#include "commit.h"
+#include "commit_reply.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct mirror_control);
-} control SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_SERVICES);
-	__type(key, struct service_key);
-	__type(value, __u32);
-} services SEC(".maps");
-
 #define FIN_OF_CLIENT 1
 #define FIN_OF_PRIMARY 2
-
-/* Which sides of a flow have closed; filled only where flow events are wanted. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_MIRROR_FLOWS);
-	__type(key, struct flow_key);
-	__type(value, __u32);
-} flows SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, MIRROR_COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 18);
-} events SEC(".maps");
-
-static __always_inline void add(__u32 counter, __u64 amount)
-{
-	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
-
-	if (value)
-		*value += amount;
-}
-
-static __always_inline void report(__u32 type, __u32 reason, const struct flow_key *key)
-{
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-
-	if (!e) {
-		add(MIRROR_EVENTS_LOST, 1);
-		return;
-	}
-	e->type = type;
-	e->reason = reason;
-	e->ns = bpf_ktime_get_ns();
-	e->key = *key;
-	e->detail = 0;
-	bpf_ringbuf_submit(e, 0);
-}
-
-static __always_inline bool is_service(const struct address *address, __be16 port)
-{
-	struct service_key key = { .address = *address, .port = port };
-
-	return bpf_map_lookup_elem(&services, &key) != NULL;
-}
 
 /* Reports a flow when the primary accepts it and when both sides, or a reset, have ended it. */
 static __always_inline void follow_flow(const struct packet *p, const struct flow_key *key, __u32 fin)
@@ -150,15 +86,20 @@ int mirror_egress(struct __sk_buff *skb)
 			bpf_skb_change_tail(skb, p.l4 + p.header, 0);
 		return PASS;
 	}
+	if (skb->mark == MARK_COMMIT) /* a reminder */
+		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || !same_mac(macs, c->primary_mac) || !read_ip(skb, &p) ||
 	    !read_tcp(skb, &p) || !is_service(&p.destination, p.destination_port))
 		return PASS;
-	if (c->flags & WANT_FLOW_EVENTS) {
+	if (c->flags & WANT_FLOW_EVENTS || p.flags & TCP_FIN) {
 		key.client = p.source;
 		key.server = p.destination;
 		key.client_port = p.source_port;
 		key.server_port = p.destination_port;
-		follow_flow(&p, &key, FIN_OF_CLIENT);
+		if (c->flags & WANT_FLOW_EVENTS)
+			follow_flow(&p, &key, FIN_OF_CLIENT);
+		if (c->flags & MIRROR_COMMIT && p.flags & TCP_FIN)
+			follow_client_fin(&p, &key);
 	}
 	add(MIRROR_TO_PRIMARY, 1);
 	add(MIRROR_TO_PRIMARY_BYTES, skb->len);
@@ -166,27 +107,52 @@ int mirror_egress(struct __sk_buff *skb)
 	return PASS;
 }
 
+/* Frames of the output commit, and others of the backup. */
+static __always_inline int of_commit(struct __sk_buff *skb, const struct mirror_control *c)
+{
+	bool marked = skb->mark == MARK_COMMIT;
+	__u32 l3;
+
+	if (ethertype(skb, &l3) == bpf_htons(ETH_P_COMMIT))
+		return c->flags & MIRROR_COMMIT ? commit_frame(skb, c, l3, marked) : TC_ACT_STOLEN;
+	if (marked) /* what a commit frame became: on to the client */
+		skb->mark = 0;
+	return PASS;
+}
+
+/* Apart from the rest, whose memory is another: BPF has little of it. */
+static __noinline int from_primary(struct __sk_buff *skb, const struct mirror_control *c, const __u8 *macs)
+{
+	struct flow_key key;
+	struct packet p;
+
+	if (!read_ip(skb, &p) || !read_tcp(skb, &p) || !is_service(&p.source, p.source_port))
+		return PASS;
+	key.client = p.destination;
+	key.server = p.source;
+	key.client_port = p.destination_port;
+	key.server_port = p.source_port;
+	if (c->flags & WANT_FLOW_EVENTS)
+		follow_flow(&p, &key, FIN_OF_PRIMARY);
+	add(MIRROR_FROM_PRIMARY, 1);
+	add(MIRROR_FROM_PRIMARY_BYTES, skb->len);
+	copy_to_backup(skb, c, macs, c->flags & MIRROR_PAYLOAD ? 0 : MARK_HEADERS);
+	/* Only now: the backup has to know what the primary really said. */
+	return c->flags & MIRROR_COMMIT ? limit_primary(skb, c, &p, &key) : PASS;
+}
+
 SEC("tc")
 int mirror_ingress(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct mirror_control *c = bpf_map_lookup_elem(&control, &zero);
-	struct flow_key key = {};
-	struct packet p;
 	__u8 macs[12];
 
-	if (!c || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || !same_mac(macs + 6, c->primary_mac) ||
-	    !read_ip(skb, &p) || !read_tcp(skb, &p) || !is_service(&p.source, p.source_port))
+	if (!c || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
 		return PASS;
-	if (c->flags & WANT_FLOW_EVENTS) {
-		key.client = p.destination;
-		key.server = p.source;
-		key.client_port = p.destination_port;
-		key.server_port = p.source_port;
-		follow_flow(&p, &key, FIN_OF_PRIMARY);
-	}
-	add(MIRROR_FROM_PRIMARY, 1);
-	add(MIRROR_FROM_PRIMARY_BYTES, skb->len);
-	copy_to_backup(skb, c, macs, c->flags & MIRROR_PAYLOAD ? 0 : MARK_HEADERS);
+	if (same_mac(macs + 6, c->primary_mac) && skb->mark != MARK_COMMIT)
+		return from_primary(skb, c, macs);
+	if (skb->mark == MARK_COMMIT || same_mac(macs + 6, c->backup_mac))
+		return of_commit(skb, c);
 	return PASS;
 }

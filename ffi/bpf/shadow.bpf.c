@@ -10,7 +10,8 @@
  * retransmission timeout.
  *
  * Egress lets nothing of the service's address out. A segment that the client has acknowledged to the primary already
- * comes back to the replica as that acknowledgement.
+ * comes back to the replica as that acknowledgement. With output commit the replica's own acknowledgements go to the
+ * gateway, as frames of a type that no client understands.
  */
 #include "shadow.h"
 #include "hold.h"
@@ -18,6 +19,7 @@
 #include "gap.h"
 #include "handshake.h"
 #include "silence.h"
+#include "commit_frame.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -270,11 +272,14 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 	int verdict = c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
 	struct reply r = { .seq = p->ack, .flags = TCP_ACK };
 	__u32 end = sequence_end(p);
-	bool probe, known;
+	bool probe, known, tell;
 
 	count(SHADOW_REPLICA_SEGMENTS);
-	if (p->flags & TCP_RST)
-		return replica_reset(c, key, f);
+	if (p->flags & TCP_RST) {
+		verdict = replica_reset(c, key, f);
+		return commits(c) ? to_gateway(skb, p) : verdict;
+	}
+	tell = worth_telling(c, f, p, end);
 	/* Probes of a zero window and keep-alives repeat an old number, so that the other end answers. */
 	probe = end == p->seq && after(f->replica_end, p->seq);
 	if (after(end, f->replica_end))
@@ -289,11 +294,15 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 		/* It has closed first and goes to TIME_WAIT, which is the primary's to keep: reset it. */
 		r.flags = TCP_RST;
 		close_flow(c, key, REASON_FIN);
+		if (tell)
+			tell_gateway(skb);
 		return answer(skb, p, &r);
 	}
 	known = end != p->seq && !after(end, f->client_ack);
 	if (!known && !(probe && c->mode == MODE_SHADOW && primary_cares(f)))
-		return verdict;
+		return tell ? to_gateway(skb, p) : verdict;
+	if (tell)
+		tell_gateway(skb);
 	r.ack = known ? end : earlier(f->client_ack, f->replica_end);
 	r.window = c->mode == MODE_SHADOW ? hold_window(f, r.ack) : f->client_window;
 	if (!both_closed(f, r.ack))
@@ -315,6 +324,8 @@ int shadow_egress(struct __sk_buff *skb)
 		return PASS;
 	if (skb->mark == MARK_INJECTED)
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	if (skb->mark == MARK_COMMIT)
+		return marked_for_gateway(skb);
 	if (c->mode == MODE_ACTIVE)
 		return PASS;
 	if (!read_ip(skb, &p))

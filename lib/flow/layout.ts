@@ -20,6 +20,12 @@ export function modeName(mode: number): string {
 /** The mark of frames for the replica's own stack. */
 export const MARK_INJECTED = 0x74326370;
 
+/** The mark of frames of the output commit, see ffi/bpf/layout.h. */
+export const MARK_COMMIT = 0x74326372;
+
+/** The EtherType of commit frames. */
+export const ETHERTYPE_COMMIT = 0x88b5;
+
 /** Bits of the values of the map `services`, and the place of the window scale in them. */
 export const ServiceValue = { KNOWN: 1, JOIN: 2, WSCALE: 8 } as const;
 
@@ -35,8 +41,14 @@ export const WANT_FLOW_EVENTS = 1;
 /** Flag of `struct control`: nothing of the service reaches the replica any more. */
 export const DRAINING = 4;
 
+/** Flag of `struct control`: the gateway is told what the replicas acknowledge. */
+export const TELL_GATEWAY = 8;
+
 /** Flag of `struct mirror_control`: copy the primary's segments whole. */
 export const MIRROR_PAYLOAD = 2;
+
+/** Flag of `struct mirror_control`: tell the client only what both servers have acknowledged. */
+export const MIRROR_COMMIT = 4;
 
 /** Bits of {@linkcode Flow.options}. */
 export const Option = { WSCALE: 1, SACK: 2, TIMESTAMPS: 4, ECN: 8 } as const;
@@ -62,8 +74,34 @@ export const MIRROR_CONTROL = {
   backup_mac: 6,
   own_mac: 12,
   flags: 20,
-  size: 24,
+  commit_timeout: 24,
+  size: 28,
 } as const;
+
+/** `struct commit`: offsets and size. */
+export const COMMIT = {
+  iss: 0,
+  primary_ack: 4,
+  primary_right: 8,
+  primary_end: 12,
+  primary_tsval: 16,
+  primary_tsecr: 20,
+  replica_ack: 24,
+  replica_right: 28,
+  told_ack: 32,
+  told_right: 36,
+  client_end: 40,
+  lifted: 44,
+  waiting_ns: 48,
+  wscale: 60,
+  options: 61,
+  client_fin: 62,
+  primary_fin: 63,
+  size: 64,
+} as const;
+
+/** `struct hearing`: offsets and size. */
+export const HEARING = { heard_ns: 0, silent: 8, size: 16 } as const;
 
 /** `struct flow`: offsets and size. */
 export const FLOW = {
@@ -139,6 +177,9 @@ export const reasons: readonly string[] = [
   "the kernel refused the replica's socket",
   "the flow table is full",
   "the replica reset it by itself",
+  "its replica did not acknowledge in time",
+  "the backup is silent",
+  "its replica's window stayed closed",
 ];
 
 /** Names of `enum shadow_counter`, in its order. */
@@ -169,6 +210,12 @@ export const mirrorCounters: readonly string[] = [
   "from_primary_bytes",
   "failed",
   "events_lost",
+  "commit_frames",
+  "commit_ignored",
+  "limited",
+  "withheld",
+  "committed",
+  "flows_unprotected",
 ];
 
 /** The key of a service in the map `services`; port 0 stands for the address itself. */

@@ -43,7 +43,7 @@ export function parseDefaultRoute(text: string): Route | undefined {
   const routes: {
     gateway?: string;
     dev?: string;
-    metrics?: { initrwnd?: number; congestion?: string }[];
+    metrics?: { initrwnd?: number; congestion?: string; quickack?: number }[];
   }[] = JSON.parse(text || "[]");
   const route = routes[0];
   if (route === undefined) return undefined;
@@ -53,6 +53,7 @@ export function parseDefaultRoute(text: string): Route | undefined {
     text: `default${via} dev ${route.dev}`,
     initrwnd: metrics.initrwnd,
     congctl: metrics.congestion,
+    quickack: metrics.quickack,
   };
 }
 

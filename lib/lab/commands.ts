@@ -25,6 +25,8 @@ export interface CommandOptions {
   interval: number;
   /** How many heartbeats may be missing. */
   multiplier: number;
+  /** Whether the client is told only what both servers have acknowledged. */
+  commit: boolean;
 }
 
 /** One part of a command line: what runs on one host. */
@@ -55,6 +57,7 @@ export function planCommands(
   runDir?: (role: KeeperRole) => string,
 ): Plan[] {
   const { family, port, interval, multiplier } = options;
+  const commit = options.commit ? ["--commit"] : [];
   const service = ["--service", formatEndpoint(SERVICE_ADDRESSES[family], port)];
   const timers = ["--interval", String(interval), "--multiplier", String(multiplier)];
   const at = (role: KeeperRole) => runDir === undefined ? [] : ["--run-dir", runDir(role)];
@@ -63,14 +66,19 @@ export function planCommands(
   return [
     {
       what: "shadow",
-      parts: [command("backup", "shadow", "--interface", "eth0", ...service, ...at("backup"))],
+      parts: [
+        command(
+          ...["backup", "shadow", "--interface", "eth0"] as const,
+          ...[...service, ...commit, ...at("backup")],
+        ),
+      ],
     },
     {
       what: "mirror",
       parts: [
         command(
           ...["gateway", "mirror", "--interface", BRIDGE.name] as const,
-          ...["--primary", primary, "--backup", backup, ...service, ...at("gateway")],
+          ...["--primary", primary, "--backup", backup, ...service, ...commit, ...at("gateway")],
         ),
       ],
     },

@@ -40,13 +40,14 @@ export function verbOf({ workload }: Pick<Scenario, "workload">): string {
 
 /** What is run, in one line. */
 export function describeScenario(scenario: Scenario): string {
-  const { family, workload, size, failure, plain } = scenario;
+  const { family, workload, size, failure, plain, commit } = scenario;
   const amount = workload === "connections"
     ? `${scenario.flows} connections, ${formatBytes(size)} in all,`
     : `${workload} of ${formatBytes(size)}`;
   const what = `${amount} ${describePace(scenario)}${family === 6 ? " over IPv6" : ""}`;
   if (plain) return `${what}, without t2cp`;
-  return failure === "host" ? `${what}; the primary is cut off` : `${what}; nothing fails`;
+  const end = failure === "host" ? "the primary is cut off" : "nothing fails";
+  return `${what}${commit ? ", with output commit" : ""}; ${end}`;
 }
 
 function describePace({ workload, flows, rate }: Scenario): string {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Family } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import { type Event, type EventOf } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
@@ -19,7 +20,7 @@ import type { ServerRole } from "./servers.ts";
 import { shapeClientLink, shapeServerLink } from "./shaping.ts";
 import { run, until } from "./system.ts";
 import { dueSeconds } from "./pace.ts";
-import { SERVICE_PLACES } from "./topology.ts";
+import { ROUTES, SERVICE_PLACES } from "./topology.ts";
 import type { Measures, RunOutcome, Scenario, TakeoverSpread, Trace } from "./scenario.ts";
 import type { Workload } from "./workload.ts";
 import { Download } from "./workload_download.ts";
@@ -83,6 +84,7 @@ async function runInLab(
   const workload = makeWorkload(lab, scenario);
   const roles: ServerRole[] = scenario.plain ? ["primary"] : ["primary", "backup"];
   if (scenario.plain) await removeReplicaAddress(lab);
+  if (scenario.commit) await acknowledgeAtOnce(lab, scenario.family);
   if (scenario.rate > 0) await shapeClientLink(lab, scenario.rate);
   if (scenario.link > 0) await shapeServerLink(lab, scenario.link);
   say("starting the servers");
@@ -142,6 +144,13 @@ function makeWorkload(lab: Lab, scenario: Scenario): Workload {
 async function removeReplicaAddress(lab: Lab): Promise<void> {
   const place = SERVICE_PLACES.find(({ role }) => role === "backup")!;
   await run(lab.inRole("backup", ["ip", "address", "flush", "scope", "global", "dev", place.name]));
+}
+
+/** Makes the replicas acknowledge without delay, since the clients wait for it. */
+async function acknowledgeAtOnce(lab: Lab, family: Family): Promise<void> {
+  const { via, metrics } = ROUTES.find(({ role }) => role === "backup")!;
+  const route = ["default", "via", via[family], ...metrics.split(" "), "quickack", "1"];
+  await run(lab.inRole("backup", ["ip", `-${family}`, "route", "replace", ...route]));
 }
 
 /** Waits for the client's end and makes the failure on the way; bounded. */

@@ -44,6 +44,8 @@ export interface Scenario {
   after: Point;
   /** Without t2cp, for comparison. */
   plain: boolean;
+  /** Whether the client is told only what both servers have acknowledged. */
+  commit: boolean;
 }
 
 /** The measurements of one run; durations in milliseconds, null where there is none. */

@@ -7,6 +7,9 @@ import { formatMac, formatService, type Service } from "../address.ts";
 import type { Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
+  COMMIT,
+  HEARING,
+  MIRROR_COMMIT,
   MIRROR_CONTROL,
   MIRROR_PAYLOAD,
   mirrorCounters,
@@ -26,6 +29,7 @@ import {
 } from "../program/run_dir.ts";
 import { requireHandled } from "../program/services.ts";
 import { writeServices } from "../shadow/programs.ts";
+import { CommitWatch } from "./commit.ts";
 import { resolveMac } from "./neighbour.ts";
 
 /** Programs and maps of `mirror`. */
@@ -33,7 +37,16 @@ export const mirrorKind: InstanceKind = {
   name: "mirror",
   object: "mirror.bpf.o",
   everywhere: false,
-  valueSizes: { control: MIRROR_CONTROL.size, services: 4, flows: 4, counters: 8, events: 0 },
+  valueSizes: {
+    control: MIRROR_CONTROL.size,
+    services: 4,
+    flows: 4,
+    commits: COMMIT.size,
+    openings: COMMIT.size,
+    hearing: HEARING.size,
+    counters: 8,
+    events: 0,
+  },
 };
 
 /** Settings of {@linkcode runMirror}. */
@@ -50,6 +63,10 @@ export interface MirrorOptions {
   runDir: string;
   /** Copy the primary's segments with their payload, not just their headers. */
   payload: boolean;
+  /** Tell the client only what both servers have acknowledged. */
+  commit: boolean;
+  /** How long a client waits for the backup, in milliseconds. */
+  commitTimeout: number;
   /** Report opened and closed flows. */
   flows: boolean;
   /** Seconds between `stats` events. */
@@ -94,8 +111,11 @@ export async function runMirror(
     value.set(primary, MIRROR_CONTROL.primary_mac);
     value.set(backup, MIRROR_CONTROL.backup_mac);
     value.set(own, MIRROR_CONTROL.own_mac);
-    const flags = (options.flows ? WANT_FLOW_EVENTS : 0) | (options.payload ? MIRROR_PAYLOAD : 0);
-    new DataView(value.buffer).setUint32(MIRROR_CONTROL.flags, flags, true);
+    const flags = (options.flows ? WANT_FLOW_EVENTS : 0) |
+      (options.payload ? MIRROR_PAYLOAD : 0) | (options.commit ? MIRROR_COMMIT : 0);
+    const view = new DataView(value.buffer);
+    view.setUint32(MIRROR_CONTROL.flags, flags, true);
+    view.setUint32(MIRROR_CONTROL.commit_timeout, options.commitTimeout, true);
     writeServices(instance.map("services"), options.services);
     instance.map("control").update(new Uint8Array(4), value);
   };
@@ -105,12 +125,16 @@ export async function runMirror(
       const sums = instance.map("counters").sums();
       return Object.fromEntries(mirrorCounters.map((name, index) => [name, sums[index] ?? 0]));
     };
+    using commit = options.commit
+      ? new CommitWatch(instance, emitter, own, options.commitTimeout)
+      : undefined;
     const guard = new AttachmentGuard(instance, emitter);
     const stats = new StatsTimer(emitter, read, options.stats);
     emitter.emit("started", {
       ...record,
       primary: formatMac(primary),
       backup: formatMac(backup),
+      ...(options.commit ? { commit_timeout_ms: options.commitTimeout } : {}),
       adopted: instance.adopted,
     });
     let failed = 0;
@@ -127,6 +151,7 @@ export async function runMirror(
         failed = now;
       }
     };
+    commit?.start();
     await pumpEvents(instance.map("events"), emitter, stop, { each, due: () => stats.due() });
     stats.emit();
   } finally {

@@ -41,6 +41,8 @@ export interface Route {
   initrwnd?: number;
   /** Congestion control, where it is set. */
   congctl?: string;
+  /** 1 where acknowledgements are not delayed. */
+  quickack?: number;
 }
 
 /** The kernel function that makes replicas possible. */
@@ -132,6 +134,16 @@ export function hostWarnings(
     `While t2cp's programs are not attached, this host answers ARP for "${address}"; ` +
     silenceAddress(address, interfaceName, host)
   );
+}
+
+/** The warnings for `--commit`: what would make the clients wait without need. */
+export function commitWarnings(host: HostFacts): string[] {
+  const route = host.defaultRoute();
+  if (route === undefined || route.quickack === 1) return [];
+  return [
+    `The replicas delay their acknowledgements, and the clients wait for them; ` +
+    `ip route replace ${route.text} quickack 1, with the metrics that it has`,
+  ];
 }
 
 /**

@@ -20,6 +20,7 @@ import {
   serviceKeys,
   ServiceValue,
   shadowCounters,
+  TELL_GATEWAY,
 } from "../flow/layout.ts";
 import type { InstanceKind } from "../program/instance.ts";
 
@@ -63,6 +64,11 @@ export class Control implements Disposable {
   /** Lets the programs act by another mode from now on. */
   set mode(mode: Mode) {
     Atomics.store(this.#mode, 0, mode);
+  }
+
+  /** Whether the clients were told only what the replicas have acknowledged, as far as this host can know. */
+  get committed(): boolean {
+    return (this.#view.getUint32(CONTROL.flags, true) & TELL_GATEWAY) !== 0;
   }
 
   /** Keeps everything of the service from the replica from now on. */

@@ -16,6 +16,7 @@ import {
   Mode,
   modeName,
   readFlow,
+  TELL_GATEWAY,
   WANT_FLOW_EVENTS,
 } from "../flow/layout.ts";
 import { AttachmentGuard } from "../program/attachment_guard.ts";
@@ -32,7 +33,13 @@ import {
 } from "../program/run_dir.ts";
 import { takeOver } from "../takeover/run.ts";
 import { Takeover } from "../takeover/takeover.ts";
-import { checkHost, explainLoad, type HostFacts, hostWarnings } from "./preflight.ts";
+import {
+  checkHost,
+  commitWarnings,
+  explainLoad,
+  type HostFacts,
+  hostWarnings,
+} from "./preflight.ts";
 import { StuckWatch } from "./stuck.ts";
 import { Sweeper } from "./sweep.ts";
 import { Control, readCounters, readFlows, shadowKind, writeServices } from "./programs.ts";
@@ -47,6 +54,8 @@ export interface ShadowOptions {
   runDir: string;
   /** Ports of services whose connections from before the start are joined in the middle. */
   join: readonly number[];
+  /** Tell the gateway what the replicas acknowledge, for `mirror --commit`. */
+  commit: boolean;
   /** Report opened and closed flows. */
   flows: boolean;
   /** Seconds between `stats` events. */
@@ -111,6 +120,9 @@ export async function runShadow(
   for (const message of hostWarnings(services, options.interface, host)) {
     emitter.emit("warning", { message });
   }
+  if (options.commit) {
+    for (const message of commitWarnings(host)) emitter.emit("warning", { message });
+  }
   if (mode !== Mode.SHADOW) {
     emitter.emit("warning", {
       message: `This host has taken over and answers the clients; to shadow again, give the ` +
@@ -170,7 +182,8 @@ function openInstance(options: ShadowOptions, host: HostFacts, reclaim: boolean)
       writeServices(instance.map("services"), options.services, options.join, ownScale(host));
       using control = new Control(instance.map("control"));
       // The mode stays as it is: who was active is active still.
-      control.configure(options.flows ? WANT_FLOW_EVENTS : 0, ownIpv4(options, host));
+      const flags = (options.flows ? WANT_FLOW_EVENTS : 0) | (options.commit ? TELL_GATEWAY : 0);
+      control.configure(flags, ownIpv4(options, host));
     });
   } catch (error) {
     throw explainLoad(error, host);

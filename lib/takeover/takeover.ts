@@ -192,14 +192,15 @@ export class Takeover implements Disposable {
 
   /**
    * Wakes every flow. One whose replica lacks bytes that the client will not send again is reset at both ends instead:
-   * wrong content would be worse.
+   * wrong content would be worse. With output commit the client sends them again.
    */
   wake(): Woken {
     const result: Woken = { woken: 0, behind: 0, lost: 0, reset: [] };
+    const { committed } = this.#control;
     this.#eachFlow((place) => {
       if (place.flows.getUint8(place.at + FLOW.replica_reset) !== 0) {
         result.lost += 1;
-      } else if (lostBytes(place) > 0) {
+      } else if (!committed && lostBytes(place) > 0) {
         result.reset.push(this.#reset(place));
       } else {
         this.#try(() => this.#segments.wake(place));

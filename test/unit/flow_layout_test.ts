@@ -1,13 +1,18 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import {
+  COMMIT,
   CONTROL,
+  ETHERTYPE_COMMIT,
   EVENT,
   eventTypes,
   FLOW,
   FLOW_KEY,
+  HEARING,
   JOINING,
+  MARK_COMMIT,
   MARK_INJECTED,
+  MIRROR_COMMIT,
   MIRROR_CONTROL,
   MIRROR_PAYLOAD,
   mirrorCounters,
@@ -23,6 +28,7 @@ import {
   serviceKeys,
   shadowCounters,
   STRANGER_REPORTED,
+  TELL_GATEWAY,
   WANT_FLOW_EVENTS,
 } from "../../lib/flow/layout.ts";
 import { parseService } from "../../lib/address.ts";
@@ -50,6 +56,8 @@ const tables: Record<string, Record<string, number>> = {
   flow: FLOW,
   event: EVENT,
   mirror_control: MIRROR_CONTROL,
+  commit: COMMIT,
+  hearing: HEARING,
 };
 
 for (const [name, table] of Object.entries(tables)) {
@@ -76,6 +84,10 @@ Deno.test("layout: marks and flags are those of the header", () => {
   assert.equal(define("MIRROR_PAYLOAD"), MIRROR_PAYLOAD);
   assert.equal(define("STRANGER_REPORTED"), STRANGER_REPORTED);
   assert.equal(define("JOINING"), JOINING);
+  assert.equal(define("MIRROR_COMMIT"), MIRROR_COMMIT);
+  assert.equal(define("TELL_GATEWAY"), TELL_GATEWAY);
+  assert.equal(define("MARK_COMMIT"), MARK_COMMIT);
+  assert.equal(define("ETH_P_COMMIT"), ETHERTYPE_COMMIT);
   const options = [...header.defines].filter(([name]) => name.startsWith("OPTION_"));
   assert.deepEqual(
     Object.fromEntries(options.map(([name, value]) => [name.slice("OPTION_".length), value])),
@@ -128,6 +140,9 @@ Deno.test("layout: each reason of the header has its text", () => {
     refused: /refused/,
     table_full: /full/,
     replica_reset: /replica reset/,
+    not_committed: /did not acknowledge in time/,
+    backup_silent: /backup is silent/,
+    replica_full: /window stayed closed/,
   };
   const found = enumerators("reason", "REASON_");
   assert.deepEqual(Object.keys(found), Object.keys(words));

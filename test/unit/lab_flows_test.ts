@@ -116,7 +116,7 @@ Deno.test("lab topology: every host has an address and a route of each IP versio
 });
 
 Deno.test("lab commands: all of one IP version, as one can type them", () => {
-  const options = { port: 80, interval: 50, multiplier: 3 };
+  const options = { port: 80, interval: 50, multiplier: 3, commit: false };
   const four = describeCommands({ ...options, family: 4 }).join("\n");
   assert.ok(four.includes("--service 10.77.0.100:80") && !four.includes("2001:"));
   const six = describeCommands({ ...options, family: 6 }).join("\n");

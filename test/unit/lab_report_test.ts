@@ -18,6 +18,7 @@ const scenario: Scenario = {
   multiplier: 3,
   after: { share: 0.4 },
   plain: false,
+  commit: false,
 };
 
 function measures(fields: Partial<Measures> = {}): Measures {

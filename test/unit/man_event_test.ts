@@ -54,8 +54,9 @@ Deno.test("the pages of shadow and mirror describe all of their counters", () =>
   }
 });
 
-Deno.test("t2cp-shadow(8) names every reason of a flow's end", () => {
-  const text = section(readPage("t2cp-shadow.8"), "EVENTS").join("\n");
+Deno.test("t2cp-shadow(8) and t2cp-mirror(8) name every reason of a flow's end", () => {
+  const pages = ["t2cp-shadow.8", "t2cp-mirror.8"].map(readPage);
+  const text = pages.flatMap((page) => section(page, "EVENTS")).join("\n");
   const [none, ...real] = reasons;
   assert.equal(none, "none");
   for (const reason of real) assert.ok(text.includes(`Dq ${reason}`), reason);

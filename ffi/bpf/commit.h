@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * Output commit at the gateway. The backup's commit frames say what each replica has acknowledged. What the primary
+ * tells the client is lowered to that: so the client keeps every byte until both servers have it, and sends no faster
+ * than the slower of them takes. Where the primary was first, the replica's commit frame itself becomes the client's
+ * acknowledgement.
+ *
+ * A backup that falls silent must not stop the service: a client that waits for it too long hears the primary alone
+ * from then on.
+ */
+#ifndef T2CP_COMMIT_H
+#define T2CP_COMMIT_H
+
+#include "mirror.h"
+
+#define MAX_COMMITS 65536
+#define MAX_OPENINGS 16384
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_COMMITS);
+	__type(key, struct flow_key);
+	__type(value, struct commit);
+} commits SEC(".maps");
+
+/*
+ * Flows before their first segment with data or acknowledgement, and flows that have ended lately. Apart from the
+ * others, so that a SYN flood pushes out none of them.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_OPENINGS);
+	__type(key, struct flow_key);
+	__type(value, struct commit);
+} openings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hearing);
+} hearing SEC(".maps");
+
+/* A window smaller than this is closed: a sender waits for more (RFC 9293 section 3.8.6.2.1). */
+#define USABLE_WINDOW 2048
+/* A closed window may stay so this many times as long as an acknowledgement may be missing: servers pause. */
+#define CLOSED_PATIENCE 10
+/* While the backup is silent the timeout is shorter by this shift: a flow may find it back, but few wait for that. */
+#define SILENT_SHIFT 4
+
+/* A full barrier between what one side's segment wrote and what it reads of the other side. */
+static __always_inline void commit_order(struct commit *f)
+{
+	volatile __u32 previous = __sync_fetch_and_add(&f->order, 1);
+
+	(void)previous;
+}
+
+static __always_inline __u32 later(__u32 a, __u32 b)
+{
+	return after(a, b) ? a : b;
+}
+
+/* The SYN/ACK shows where the flow starts, and the scale of the window. It passes as it is. */
+static __noinline int open_commit(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key)
+{
+	struct commit *old = bpf_map_lookup_elem(&commits, key);
+	struct tcp_options o;
+	struct commit f;
+
+	if (old && old->iss == p->seq)
+		return PASS;
+	__builtin_memset(&f, 0, sizeof(f));
+	read_options(skb, p, &o);
+	f.iss = p->seq;
+	f.primary_end = p->seq + 1;
+	f.primary_ack = f.replica_ack = f.told_ack = p->ack;
+	/* Never scaled in a SYN, RFC 7323 section 2.2. The replica says nothing before it gets data. */
+	f.primary_right = f.replica_right = f.told_right = p->ack + p->window;
+	f.primary_tsval = o.tsval;
+	f.primary_tsecr = o.tsecr;
+	f.wscale = o.wscale;
+	f.options = o.present;
+	bpf_map_update_elem(&openings, key, &f, BPF_ANY);
+	if (old)
+		bpf_map_delete_elem(&commits, key);
+	return PASS;
+}
+
+/* Nothing waits any more: late segments of the flow pass as they are. */
+static __always_inline void end_commit(const struct flow_key *key, struct commit *f)
+{
+	f->lifted = 1;
+	bpf_map_update_elem(&openings, key, f, BPF_ANY);
+	bpf_map_delete_elem(&commits, key);
+}
+
+/*
+ * The flow of a segment, where it is limited or may be. For a segment of the primary, one whose handshake was not seen
+ * is noted as unprotected, for the scale of its window is not known.
+ */
+static __noinline struct commit *find_commit(const struct flow_key *key, bool of_primary)
+{
+	struct commit *f = bpf_map_lookup_elem(&commits, key), *opening, new;
+
+	if (f)
+		return f;
+	opening = bpf_map_lookup_elem(&openings, key);
+	if (opening) {
+		if (opening->lifted)
+			return NULL;
+		new = *opening;
+	} else {
+		if (!of_primary)
+			return NULL;
+		__builtin_memset(&new, 0, sizeof(new));
+		new.lifted = 1;
+	}
+	if (!bpf_map_update_elem(&commits, key, &new, BPF_NOEXIST)) {
+		if (opening) {
+			bpf_map_delete_elem(&openings, key);
+		} else {
+			add(MIRROR_FLOWS_UNPROTECTED, 1);
+			report(EVENT_FLOW_UNPROTECTED, REASON_NO_HANDSHAKE, key);
+		}
+	}
+	return bpf_map_lookup_elem(&commits, key);
+}
+
+/* Lets the client hear the primary alone from now on. */
+static __noinline void lift(const struct flow_key *key, struct commit *f, __u32 reason)
+{
+	if (__sync_val_compare_and_swap(&f->lifted, 0, 1))
+		return;
+	f->waiting_ns = 0;
+	/* A replica may be gone before its last acknowledgement arrives; with all data there nothing is lost. */
+	if (f->client_fin && !after(f->client_end, f->replica_ack + 1))
+		return;
+	add(MIRROR_FLOWS_UNPROTECTED, 1);
+	report(EVENT_FLOW_UNPROTECTED, reason, key);
+}
+
+/* Why the client has waited long enough, or REASON_NONE. The first call starts the wait. */
+static __noinline __u32 overdue(const struct mirror_control *c, struct commit *f, bool closed)
+{
+	__u64 now = bpf_ktime_get_coarse_ns(), timeout = (__u64)c->commit_timeout * 1000000, patience = timeout;
+	__u32 zero = 0;
+	struct hearing *h = bpf_map_lookup_elem(&hearing, &zero);
+
+	if (!h)
+		return REASON_NONE;
+	if (!f->waiting_ns) {
+		f->waiting_ns = now;
+		return REASON_NONE;
+	}
+	if (h->silent)
+		patience = timeout >> SILENT_SHIFT;
+	else if (closed)
+		patience = timeout * CLOSED_PATIENCE;
+	if (now - f->waiting_ns <= patience)
+		return REASON_NONE;
+	if (now - h->heard_ns > timeout && !closed) {
+		h->silent = 1;
+		return REASON_BACKUP_SILENT;
+	}
+	return closed ? REASON_REPLICA_FULL : REASON_NOT_COMMITTED;
+}
+
+/* Has the replica acknowledged all that the primary has, but keeps its window closed? */
+static __always_inline bool is_closed(const struct commit *f)
+{
+	return !after(f->primary_ack, f->replica_ack) && after(f->primary_right, f->replica_right) &&
+	       f->replica_right - earlier(f->primary_ack, f->replica_ack) < USABLE_WINDOW;
+}
+
+static __always_inline bool is_waiting(const struct commit *f)
+{
+	return after(f->primary_ack, f->replica_ack) || is_closed(f);
+}
+
+/* The window field that leads to the right edge, rounded down. */
+static __always_inline __u16 window_to(const struct commit *f, __u32 ack, __u32 right)
+{
+	__u32 window = (right - ack) >> (f->wscale & 15);
+
+	return window > 0xffff ? 0xffff : window;
+}
+
+/* The client is being told. Where that ends the flow, it is forgotten. */
+static __always_inline void tell_client(const struct flow_key *key, struct commit *f, __u32 ack, __u16 window)
+{
+	f->told_ack = later(ack, f->told_ack);
+	f->told_right = later(ack + ((__u32)window << (f->wscale & 15)), f->told_right);
+	if (f->client_fin && f->primary_fin && f->told_ack == f->client_end)
+		end_commit(key, f);
+}
+
+static __always_inline void follow_primary(struct __sk_buff *skb, const struct packet *p, struct commit *f, __u32 right)
+{
+	struct tcp_options o;
+
+	f->primary_end = later(sequence_end(p), f->primary_end);
+	f->primary_ack = later(p->ack, f->primary_ack);
+	f->primary_right = later(right, f->primary_right);
+	if (p->flags & TCP_FIN)
+		f->primary_fin = 1;
+	if (!(f->options & OPTION_TIMESTAMPS))
+		return;
+	read_timestamps(skb, p, &o);
+	if (after(f->primary_tsval, o.tsval))
+		return;
+	f->primary_tsval = o.tsval;
+	f->primary_tsecr = o.tsecr;
+}
+
+/* The length of a TCP header of the flow that has no other options. */
+static __always_inline __u32 header_length(const struct commit *f)
+{
+	return TCP_HEADER + (f->options & OPTION_TIMESTAMPS ? TIMESTAMPS_LENGTH : 0);
+}
+
+/* Does the segment say nothing but what its acknowledgement and window do? */
+static __always_inline bool is_plain(const struct packet *p, const struct commit *f)
+{
+	return p->flags == TCP_ACK && !p->payload && p->header == header_length(f) && p->seq == f->primary_end;
+}
+
+/* The part of the TCP header from the acknowledgement to the window, and where it stands. */
+struct lowered {
+	__be32 ack;
+	__u8 offset;
+	__u8 flags;
+	__be16 window;
+};
+#define OFFSET_ACK 8
+#define OFFSET_CHECKSUM 16
+
+/*
+ * Writes another acknowledgement and window. By helpers alone, unlike the backup's programs: they know what is to be done
+ * with each kind of checksum, and a gateway may have an older kernel.
+ */
+static __always_inline void lower(struct __sk_buff *skb, const struct packet *p, __u32 ack, __u16 window)
+{
+	struct lowered old = {
+		.ack = bpf_htonl(p->ack),
+		.offset = p->offset,
+		.flags = p->flags,
+		.window = bpf_htons(p->window),
+	};
+	struct lowered new = old;
+
+	new.ack = bpf_htonl(ack);
+	new.window = bpf_htons(window);
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0,
+			    (__u32)bpf_csum_diff(&old.ack, sizeof(old), &new.ack, sizeof(new), 0), 0);
+	bpf_skb_store_bytes(skb, p->l4 + OFFSET_ACK, &new, sizeof(new), 0);
+}
+
+/* A segment of the primary on its way to the client. */
+static __noinline int limit_primary(struct __sk_buff *skb, const struct mirror_control *c, const struct packet *p,
+				    const struct flow_key *key)
+{
+	struct commit *f;
+	__u32 ack, right, reason;
+	__u16 window;
+
+	if (p->flags & TCP_SYN)
+		return p->flags & TCP_ACK ? open_commit(skb, p, key) : PASS;
+	if (p->flags & TCP_RST) {
+		f = bpf_map_lookup_elem(&commits, key);
+		if (f)
+			end_commit(key, f);
+		return PASS;
+	}
+	f = p->flags & TCP_ACK ? find_commit(key, true) : NULL;
+	if (!f)
+		return PASS;
+	right = p->ack + ((__u32)p->window << (f->wscale & 15));
+	follow_primary(skb, p, f, right);
+	commit_order(f); /* the primary's numbers are written, now the replica's may be read */
+	if (f->lifted)
+		return PASS;
+	if (!is_waiting(f)) {
+		f->waiting_ns = 0;
+	} else {
+		reason = overdue(c, f, is_closed(f));
+		if (reason) {
+			lift(key, f, reason);
+			return PASS;
+		}
+	}
+	ack = earlier(p->ack, f->replica_ack);
+	window = window_to(f, ack, earlier(right, f->replica_right));
+	if (ack == p->ack && window >= p->window) {
+		tell_client(key, f, ack, p->window);
+		return PASS;
+	}
+	if (ack != p->ack && is_plain(p, f) && !after(ack, f->told_ack) &&
+	    !after(ack + ((__u32)window << (f->wscale & 15)), f->told_right)) {
+		/* A duplicate of an acknowledgement would mean a loss; the commit frame brings what is new. */
+		add(MIRROR_WITHHELD, 1);
+		return TC_ACT_STOLEN;
+	}
+	add(MIRROR_LIMITED, 1);
+	lower(skb, p, ack, window);
+	tell_client(key, f, ack, window);
+	return PASS;
+}
+
+/* Notes the client's FIN: when it is acknowledged too, the flow has ended. */
+static __always_inline void follow_client_fin(const struct packet *p, const struct flow_key *key)
+{
+	struct commit *f = bpf_map_lookup_elem(&commits, key);
+
+	if (!f)
+		return;
+	f->client_end = sequence_end(p);
+	f->client_fin = 1;
+}
+
+#endif
