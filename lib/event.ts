@@ -301,7 +301,7 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
     ...flow,
     reason: text("How it ended, for a person"),
   }),
-  "flow.unprotected": essential("A flow has no replica and would not survive a failure", {
+  "flow.unprotected": essential("A flow has no replica, or one that may lack bytes of the client", {
     ...flow,
     reason: text("Why, for a person"),
   }),

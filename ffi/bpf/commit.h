@@ -222,7 +222,37 @@ static __always_inline __u32 header_length(const struct commit *f)
 /* Does the segment say nothing but what its acknowledgement and window do? */
 static __always_inline bool is_plain(const struct packet *p, const struct commit *f)
 {
-	return p->flags == TCP_ACK && !p->payload && p->header == header_length(f) && p->seq == f->primary_end;
+	return p->flags == TCP_ACK && !p->payload && p->seq == f->primary_end;
+}
+
+#define OFFSET_ACK 8
+#define OFFSET_CHECKSUM 16
+
+/* Two NOPs and the kind, as all stacks write selective acknowledgements (RFC 2018 section 3); the length follows. */
+#define SACK_HEAD 0x01010500
+#define MAX_OPTION_WORDS 10
+
+/*
+ * Makes NOPs of the segment's selective acknowledgements. With a lowered acknowledgement they would lie: a duplicate that
+ * the primary reports (RFC 2883) would look like bytes that both servers have.
+ */
+static __noinline int hide_sack(struct __sk_buff *skb, const struct packet *p, const struct commit *f)
+{
+	__u32 at = p->l4 + header_length(f), end = p->l4 + p->header;
+	__be32 nops = bpf_htonl(0x01010101), word;
+	__s64 change = 0;
+
+	if (at >= end || bpf_skb_load_bytes(skb, at, &word, sizeof(word)) ||
+	    (word & bpf_htonl(0xffffff00)) != bpf_htonl(SACK_HEAD))
+		return 0;
+	for (int i = 0; i < MAX_OPTION_WORDS && at < end; i++, at += sizeof(word)) {
+		if (bpf_skb_load_bytes(skb, at, &word, sizeof(word)))
+			break;
+		change = bpf_csum_diff(&word, sizeof(word), &nops, sizeof(nops), change);
+		bpf_skb_store_bytes(skb, at, &nops, sizeof(nops), 0);
+	}
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0, (__u32)change, 0);
+	return 0;
 }
 
 /* The part of the TCP header from the acknowledgement to the window, and where it stands. */
@@ -232,8 +262,6 @@ struct lowered {
 	__u8 flags;
 	__be16 window;
 };
-#define OFFSET_ACK 8
-#define OFFSET_CHECKSUM 16
 
 /*
  * Writes another acknowledgement and window. By helpers alone, unlike the backup's programs: they know what is to be done
@@ -302,6 +330,8 @@ static __noinline int limit_primary(struct __sk_buff *skb, const struct mirror_c
 		return TC_ACT_STOLEN;
 	}
 	add(MIRROR_LIMITED, 1);
+	if (ack != p->ack && p->header != header_length(f))
+		hide_sack(skb, p, f);
 	lower(skb, p, ack, window);
 	tell_client(key, f, ack, window);
 	return PASS;

@@ -12,10 +12,10 @@ struct sack_block {
 	__be32 to;
 };
 
-/* NOP, NOP, and the option of so many blocks (RFC 2018 section 3). */
+/* The option's first word, for so many blocks. */
 static __always_inline __be32 sack_head(__u32 blocks)
 {
-	return bpf_htonl(0x01010502 + 8 * blocks);
+	return bpf_htonl(SACK_HEAD + 2 + blocks * sizeof(struct sack_block));
 }
 
 /*
@@ -38,7 +38,7 @@ static __always_inline __u32 read_sack(struct __sk_buff *skb, const struct packe
 		if (at + sizeof(b) > p->l4 + p->header || bpf_skb_load_bytes(skb, at, &b, sizeof(b)))
 			break;
 		/* The kind and a length with room for this block. */
-		if ((bpf_ntohl(head) & 0xffffff00) != 0x01010500 || (bpf_ntohl(head) & 0xff) < 2 + 8 * (i + 1))
+		if ((bpf_ntohl(head) & 0xffffff00) != SACK_HEAD || (bpf_ntohl(head) & 0xff) < 2 + 8 * (i + 1))
 			break;
 		from = bpf_ntohl(b.from);
 		to = earlier(bpf_ntohl(b.to), f->primary_ack);

@@ -129,11 +129,12 @@ Deno.test("doctor: the table names each check once, with its mend in the next li
 
 Deno.test("doctor: the default route is read with its metrics", () => {
   const json = '[{"dst":"default","gateway":"10.0.0.254","dev":"eth0","metrics":' +
-    '[{"initrwnd":10000,"congestion":"cubic"}]}]';
+    '[{"initrwnd":10000,"congestion":"cubic","quickack":1}]}]';
   assert.deepEqual(parseDefaultRoute(json), {
     text: "default via 10.0.0.254 dev eth0",
     initrwnd: 10000,
     congctl: "cubic",
+    quickack: 1,
   });
   assert.equal(parseDefaultRoute("[]"), undefined);
   assert.equal(parseDefaultRoute(""), undefined);
