@@ -5,10 +5,23 @@
  */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { isMac, parseAddress, type Service } from "../lib/address.ts";
+import manifest from "../deno.json" with { type: "json" };
+import { MIN_ROTATE_SIZE } from "../lib/capture/file_series.ts";
+import { MAX_SNAPLEN } from "../lib/capture/writer.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
+import type { FileOptions } from "../lib/recorder/capture_files.ts";
 import { runRecord } from "../lib/recorder/run.ts";
 import { withOutput } from "./context.ts";
-import { parseInterface, parseSize, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
+import {
+  parseInterface,
+  parsePath,
+  parsePositive,
+  parseSize,
+  runDirFlag,
+  serviceFlag,
+  statsFlag,
+  wholeNumber,
+} from "./flags.ts";
 
 interface Flags {
   interface: string;
@@ -21,6 +34,12 @@ interface Flags {
   flows: boolean;
   stats?: number;
   runDir: string;
+  write?: string;
+  rotateSize?: number;
+  rotateTime?: number;
+  keep?: number;
+  rotateExec?: string;
+  snaplen?: number;
 }
 
 const MIB = 1 << 20;
@@ -28,6 +47,15 @@ const MIN_BUDGET = 4 * MIB;
 /** The kernel's ring unless given: a quarter of the budget, and not more than this. */
 const MAX_BUFFER = 64 * MIB;
 const MIN_BUFFER = MIB;
+/** Less would cut every Ethernet header. */
+const MIN_SNAPLEN = 14;
+
+function parseCommand(text: string): string {
+  if (text.trim() !== "") return text;
+  throw new Failure(ExitStatus.USAGE, "The command for finished files is empty", {
+    mend: `write one such as "zstd -q --rm"`,
+  });
+}
 
 function parseHost(text: string): string {
   return isMac(text) ? text : parseAddress(text);
@@ -47,8 +75,34 @@ async function record(flags: Flags): Promise<void> {
       mend: "give a larger --budget or a smaller --window",
     });
   }
-  const options = { ...flags, services: flags.service, buffer, window };
+  const options = { ...flags, services: flags.service, buffer, window, files: fileOptions(flags) };
   await withOutput("record", ({ emitter, stop }) => runRecord(options, emitter, stop));
+}
+
+/** What the flags say of capture files; undefined where there are to be none. */
+function fileOptions(flags: Flags): FileOptions | undefined {
+  const { write, rotateSize, rotateTime, keep, rotateExec, snaplen } = flags;
+  const rotates = rotateSize !== undefined || rotateTime !== undefined;
+  if (keep !== undefined && !rotates) {
+    throw new Failure(ExitStatus.USAGE, `Without rotation there are no files to keep`, {
+      mend: "give --rotate-size or --rotate-time, too",
+    });
+  }
+  if (write === undefined) {
+    if (!rotates && rotateExec === undefined && snaplen === undefined) return undefined;
+    throw new Failure(ExitStatus.USAGE, `Flags about capture files need "--write"`, {
+      mend: "name their directory with --write",
+    });
+  }
+  return {
+    directory: write,
+    rotateSize,
+    rotateTime: rotateTime === undefined ? undefined : rotateTime * 1000,
+    keep,
+    rotateExec,
+    snaplen: snaplen ?? MAX_SNAPLEN,
+    application: `t2cp ${manifest.version}`,
+  };
 }
 
 /**
@@ -102,6 +156,48 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "FILTER",
         default: "",
       },
+      write: {
+        kind: "parsed",
+        parse: parsePath,
+        brief: "Directory for capture files in pcapng format",
+        placeholder: "DIR",
+        optional: true,
+      },
+      rotateSize: {
+        kind: "parsed",
+        parse: parseSize(MIN_ROTATE_SIZE, 2 ** 40),
+        brief: "Begin the next file before one has more bytes, such as 100M",
+        placeholder: "SIZE",
+        optional: true,
+      },
+      rotateTime: {
+        kind: "parsed",
+        parse: parsePositive,
+        brief: "Begin the next file so many seconds after a file's first frame",
+        placeholder: "SECONDS",
+        optional: true,
+      },
+      keep: {
+        kind: "parsed",
+        parse: wholeNumber(2, 1_000_000),
+        brief: "Remove the oldest files where there are more",
+        placeholder: "N",
+        optional: true,
+      },
+      rotateExec: {
+        kind: "parsed",
+        parse: parseCommand,
+        brief: "Shell command to run for each finished file, whose path it gets",
+        placeholder: "COMMAND",
+        optional: true,
+      },
+      snaplen: {
+        kind: "parsed",
+        parse: wholeNumber(MIN_SNAPLEN, MAX_SNAPLEN),
+        brief: "Write only so many bytes of each frame",
+        placeholder: "BYTES",
+        optional: true,
+      },
       flows: { kind: "boolean", brief: "Report every opened and closed flow", default: false },
       stats: statsFlag,
       runDir: runDirFlag,
@@ -114,6 +210,8 @@ export const command: Command<CommandContext> = buildCommand({
 backup can fetch what it has missed. What the backup has acknowledged is given up.
 
 Example, on the gateway:
-  t2cp record --interface br0 --backup 10.77.0.12 --service 10.77.0.100:80`,
+  t2cp record --interface br0 --backup 10.77.0.12 --service 10.77.0.100:80
+  t2cp record --interface br0 --backup 10.77.0.12 --service 10.77.0.100:80 \\
+    --write /var/spool/t2cp --rotate-size 100M --keep 20 --rotate-exec 'zstd -q --rm'`,
   },
 });

@@ -141,6 +141,8 @@ export interface CaptureStats {
   received: number;
   /** Frames lost because the ring was full. */
   dropped: number;
+  /** Frames that the interface or its driver lost. */
+  interfaceDropped: number;
 }
 
 /**
@@ -252,7 +254,7 @@ export class Capture implements Disposable {
     const stats = new Uint32Array(3);
     const result = libpcap().pcap_stats(this.#handle.pointer, new Uint8Array(stats.buffer));
     this.#handle.unwrap(result, "read the statistics of");
-    return { received: stats[0]!, dropped: stats[1]! };
+    return { received: stats[0]!, dropped: stats[1]!, interfaceDropped: stats[2]! };
   }
 
   /** Ends the capture. */

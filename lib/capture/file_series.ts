@@ -20,7 +20,7 @@ import type { PacketBatch } from "./packet_batch.ts";
 import { type HookBounds, RotateHook } from "./rotate_hook.ts";
 
 /** The smallest bound of a file's size that is allowed: a batch of frames must fit. */
-export const MIN_ROTATE_SIZE = 1_000_000;
+export const MIN_ROTATE_SIZE = 1 << 20;
 
 /** The largest statistics block, in bytes; a batch that is written has room for one. */
 export const STATISTICS_SIZE = 256;
@@ -80,7 +80,7 @@ export class FileSeries {
   #file: OutputFile | undefined;
   /** When the present file got its first frame; this and all that follow by performance.now(). */
   #firstFrameAt = Infinity;
-  #statisticsAt = 0;
+  #statisticsAt = -Infinity;
   #retryAt = 0;
   #retryDelay = RETRY.first;
   #failedAt = -Infinity;

@@ -26,10 +26,9 @@ export class OutputFile {
   /** Makes a new file that begins with `header`; leaves none where that fails. */
   static async create(directory: string, name: string, header: Uint8Array): Promise<OutputFile> {
     const path = join(directory, name);
-    const file = new OutputFile(
-      path,
-      await Deno.open(path, { write: true, createNew: true, mode: 0o600 }),
-    );
+    // Appending, so that after a failed write the next one begins where the file was cut.
+    const options = { append: true, createNew: true, mode: 0o600 };
+    const file = new OutputFile(path, await Deno.open(path, options));
     try {
       await file.append(header, 0);
     } catch (error) {

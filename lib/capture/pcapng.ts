@@ -52,12 +52,6 @@ export const BLOCK_OVERHEAD = 12;
 /** What an Enhanced Packet Block has between its length and the frame. */
 export const ENHANCED_PACKET_HEADER = 20;
 
-/** Link types (LINKTYPE_ of the registry) that t2cp itself writes. */
-export const LinkType = {
-  /** IEEE 802.3. */
-  ETHERNET: 1,
-} as const;
-
 /**
  * The largest block or record that is believed, in bytes. The largest frame that a Linux host captures has 512 KiB
  * (BIG TCP); a larger block is a comment or a table of names, or a broken length.

@@ -26,7 +26,7 @@ const FLUSH_INTERVAL = 100;
  * Takes frames and writes them in the background, whole blocks, many at once and at least ten times a second. A slow
  * disk costs frames in the files, which are counted, and nothing else.
  */
-export class CaptureWriter {
+export class CaptureWriter implements AsyncDisposable {
   /** Takes a frame; its memory may change as soon as this returns. */
   readonly receive: FrameReceiver;
   readonly #series: FileSeries;
@@ -41,6 +41,8 @@ export class CaptureWriter {
   readonly #free: PacketBatch[] = [];
   #batches = 0;
   #writing: Promise<void> | undefined;
+  #received = 0;
+  #closed = false;
   /** What was lost when the disk became too slow, while it is. */
   #lostBefore: number | undefined;
 
@@ -52,6 +54,7 @@ export class CaptureWriter {
     this.#batch = this.#take();
     this.#timer = setInterval(() => this.#flush(), FLUSH_INTERVAL);
     this.receive = (frame, captured, length, seconds, nanos) => {
+      this.#received++;
       const batch = this.#batch;
       if (batch === undefined) return this.#lose();
       batch.add(frame, Math.min(captured, this.#snaplen), length, seconds, nanos);
@@ -75,12 +78,24 @@ export class CaptureWriter {
     return this.#series.counters;
   }
 
+  /** How many frames were received. */
+  get received(): number {
+    return this.#received;
+  }
+
   /** Writes what is left, and ends the last file. Nothing may be received afterwards. */
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     clearInterval(this.#timer);
     this.#flush();
     await this.#writing;
     await this.#series.close();
+  }
+
+  /** The same as {@linkcode CaptureWriter.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   #flush(): void {

@@ -8,7 +8,7 @@ import type { Service } from "../address.ts";
 import { LinkType } from "../packet/link.ts";
 
 /** Enough for link header and tags, IPv6 with a few extension headers, and TCP with all its options. */
-const HEADERS = 144;
+export const HEADERS = 144;
 
 /** Settings of {@linkcode serviceFilters}. */
 export interface FilterOptions {
@@ -20,14 +20,16 @@ export interface FilterOptions {
   except?: string;
   /** Bytes kept of the clients' frames. */
   snaplen: number;
+  /** Bytes kept of the services' frames; {@linkcode HEADERS} are enough to see what they acknowledge. */
+  serverSnaplen: number;
 }
 
 /**
- * Takes the clients' segments as long as `snaplen` allows, and the headers of the services'. Tagged frames are taken
+ * Takes the segments of both directions. Tagged frames are taken
  * where the link has tags, unless `filter` says itself which VLAN is meant.
  */
 export function serviceFilters(options: FilterOptions, link: number): CaptureFilter[] {
-  const directions = [["dst", options.snaplen], ["src", HEADERS]] as const;
+  const directions = [["dst", options.snaplen], ["src", options.serverSnaplen]] as const;
   const ethernet = link === LinkType.ETHERNET;
   const own = options.filter === "" ? [] : [`(${options.filter})`];
   const except = options.except === undefined || !ethernet
@@ -40,7 +42,7 @@ export function serviceFilters(options: FilterOptions, link: number): CaptureFil
     directions.map(([direction, snaplen]) => {
       const services = `(${byAddress(options.services, direction).join(" or ")})`;
       const parts = tagged ? [...except, ...own, services] : [...except, ...tag, ...own, services];
-      return { filter: parts.join(" and "), snaplen: Math.min(snaplen, options.snaplen) };
+      return { filter: parts.join(" and "), snaplen };
     })
   );
 }

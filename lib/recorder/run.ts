@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "node:path";
-import { Capture, PcapError } from "../../ffi/libpcap.ts";
+import { Capture, type FrameReceiver, PcapError } from "../../ffi/libpcap.ts";
 import { formatMac, formatService, type Service } from "../address.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
@@ -15,7 +15,8 @@ import { StatsTimer } from "../program/events.ts";
 import { requireInterface } from "../program/instance.ts";
 import { makeRunDir, takeLock } from "../program/run_dir.ts";
 import { requireHandled } from "../program/services.ts";
-import { serviceFilters } from "./filter.ts";
+import { fileCounters, type FileOptions, openCaptureFiles } from "./capture_files.ts";
+import { HEADERS, serviceFilters } from "./filter.ts";
 import { Intake } from "./intake.ts";
 import { Recorder, type RecorderListener } from "./recorder.ts";
 import { requestHandlers } from "./requests.ts";
@@ -52,6 +53,8 @@ export interface RecordOptions {
   flows: boolean;
   /** Seconds between `stats` events. */
   stats?: number;
+  /** The capture files, if there are to be some. */
+  files?: FileOptions;
 }
 
 /**
@@ -83,9 +86,16 @@ export async function runRecord(
     link: capture.link,
     seed,
   }, listener(emitter, options.flows));
+  await using writer = options.files === undefined
+    ? undefined
+    : await openCaptureFiles(options.files, options, capture, emitter);
+  const take: FrameReceiver = (frame, captured, length) => recorder.take(frame, captured, length);
   const intake = new Intake(
     capture,
-    (frame, captured, length) => recorder.take(frame, captured, length),
+    writer === undefined ? take : (frame, captured, length, seconds, nanos) => {
+      recorder.take(frame, captured, length);
+      writer.receive(frame, captured, length, seconds, nanos);
+    },
     (message) => emitter.emit("warning", { message }),
   );
   // As much as the ring holds: a flood must not keep a request waiting for its end.
@@ -97,6 +107,7 @@ export async function runRecord(
       received,
       kernel_dropped: dropped,
       ...recorder.ledger,
+      ...(writer === undefined ? {} : fileCounters(writer)),
       requests: server.stats.requests,
       clients_refused: server.stats.refused,
     };
@@ -112,6 +123,7 @@ export async function runRecord(
     budget: options.budget,
     window: options.window,
     buffer: options.buffer,
+    ...(options.files === undefined ? {} : { write: options.files.directory }),
   });
   const each = (): void => {
     recorder.tick(performance.now() / 1000);
@@ -121,6 +133,7 @@ export async function runRecord(
   await intake.pump(each, stop);
   drain();
   each();
+  await writer?.close();
   stats.emit();
 }
 
@@ -134,7 +147,10 @@ function openCapture(options: RecordOptions, backup: string | undefined): Captur
       );
     }
     const { services, filter } = options;
-    return serviceFilters({ services, filter, except: backup, snaplen: MAX_SNAPLEN }, link);
+    // Files are for later use: with what the services answered.
+    const serverSnaplen = Math.max(options.files?.snaplen ?? 0, HEADERS);
+    const except = backup;
+    return serviceFilters({ services, filter, except, snaplen: MAX_SNAPLEN, serverSnaplen }, link);
   };
   const { interface: name, buffer } = options;
   try {

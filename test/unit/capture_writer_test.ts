@@ -137,7 +137,7 @@ Deno.test("capture: only the snap length of a frame is kept, and its length is",
 
 Deno.test("capture: a file ends before it gets too large, and only so many are kept", async () => {
   await inPlace(async ({ open, files }) => {
-    const writer = await open({ rotateSize: 1_000_000, keep: 3 });
+    const writer = await open({ rotateSize: 1 << 20, keep: 3 });
     for (let i = 0; i < 1000; i++) {
       put(writer, 10_000, i & 255);
       if (i % 50 === 49) await poll("space", () => writer.counters.frames > i - 50);
@@ -149,7 +149,7 @@ Deno.test("capture: a file ends before it gets too large, and only so many are k
     const read = [];
     for (const path of files()) {
       const bytes = Deno.readFileSync(path);
-      assert.ok(bytes.length <= 1_000_000, `${bytes.length} bytes`);
+      assert.ok(bytes.length <= 1 << 20, `${bytes.length} bytes`);
       assert.equal(Deno.statSync(path).mode! & 0o777, 0o600);
       const { frames, error } = await readAll(bytes);
       assert.equal(error, undefined);
