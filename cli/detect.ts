@@ -5,8 +5,10 @@
  */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { parseAddress } from "../lib/address.ts";
+import type { AuthTypeName } from "../lib/bfd/authentication.ts";
+import type { AuthenticationOptions } from "../lib/detect/detect.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
-import { parseInterface, statsFlag, wholeNumber } from "./flags.ts";
+import { parseInterface, parsePath, statsFlag, wholeNumber } from "./flags.ts";
 
 interface Flags {
   peer?: string[];
@@ -17,6 +19,12 @@ interface Flags {
   multiplier?: number;
   suspect?: number;
   target?: string;
+  multihop: boolean;
+  "min-ttl"?: number;
+  "auth-type"?: AuthTypeName;
+  "auth-key-id"?: number;
+  "auth-key-file"?: string;
+  "max-sessions"?: number;
   stats?: number;
 }
 
@@ -25,12 +33,27 @@ const DEFAULTS = { interval: 50, multiplier: 3, suspect: 1.5 } as const;
 /** The responder follows its peers' intervals down to this one, in milliseconds. */
 const RESPOND_INTERVAL = 10;
 
-const description = `Watches a host by BFD heartbeats (RFC 5880 and 5881) and prints the events up,
+/** The sessions that the responder keeps. */
+const RESPOND_SESSIONS = 1024;
+
+const AUTH_TYPES = [
+  "simple",
+  "keyed-md5",
+  "meticulous-keyed-md5",
+  "keyed-sha1",
+  "meticulous-keyed-sha1",
+] as const satisfies AuthTypeName[];
+
+const description =
+  `Watches hosts by BFD heartbeats (RFC 5880, 5881 and 5883) and prints the events up,
 suspect, failed and recovered. The watched host runs "t2cp detect --respond",
 or any other BFD speaker.
 
   On the primary:  t2cp detect --respond
   On the backup:   t2cp detect --peer 10.0.0.1 | t2cp takeover --on failed
+  Authenticated:   t2cp detect --peer 10.0.0.1 \\
+                     --auth-type meticulous-keyed-sha1 --auth-key-file /etc/t2cp/bfd.key
+  Across a router: t2cp detect --peer 192.0.2.1 --multihop
 
 The host has failed when no heartbeat came for INTERVAL times MULTIPLIER,
 150 ms unless told otherwise, or when it announces that it goes down.
@@ -54,7 +77,7 @@ export const command: Command<CommandContext> = buildCommand({
     flags: {
       peer: {
         kind: "parsed",
-        parse: parseHost,
+        parse: parsePeer,
         brief: "Host to watch; with --respond, who may watch; may be repeated",
         placeholder: "ADDRESS",
         variadic: true,
@@ -108,6 +131,46 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "NAME",
         optional: true,
       },
+      multihop: {
+        kind: "boolean",
+        brief: "Peers are behind routers (RFC 5883, UDP port 4784)",
+        default: false,
+        withNegated: false,
+      },
+      "min-ttl": {
+        kind: "parsed",
+        parse: wholeNumber(1, 255),
+        brief: "With --multihop, the least TTL to accept, 255 less the routers; 254",
+        placeholder: "N",
+        optional: true,
+      },
+      "auth-type": {
+        kind: "enum",
+        values: AUTH_TYPES,
+        brief: "Authenticate packets, both ways (RFC 5880 section 6.7)",
+        optional: true,
+      },
+      "auth-key-id": {
+        kind: "parsed",
+        parse: wholeNumber(0, 255),
+        brief: "Number of the key; 1",
+        placeholder: "N",
+        optional: true,
+      },
+      "auth-key-file": {
+        kind: "parsed",
+        parse: parsePath,
+        brief: "File with the key, open to its owner only",
+        placeholder: "FILE",
+        optional: true,
+      },
+      "max-sessions": {
+        kind: "parsed",
+        parse: wholeNumber(1, 16_384),
+        brief: `With --respond, the most sessions; ${RESPOND_SESSIONS}`,
+        placeholder: "N",
+        optional: true,
+      },
       stats: statsFlag,
     },
   },
@@ -119,6 +182,9 @@ export const command: Command<CommandContext> = buildCommand({
     const common = {
       local,
       device: flags.interface,
+      multihop: flags.multihop,
+      minTtl: flags["min-ttl"],
+      authentication: authentication(flags),
       statsInterval: stats === undefined ? undefined : stats * 1e6,
     };
     const output = openOutput("detect");
@@ -130,7 +196,9 @@ export const command: Command<CommandContext> = buildCommand({
     };
     if (flags.respond) {
       const { interval = RESPOND_INTERVAL, multiplier } = flags;
-      await respond({ ...common, allowed: peer, interval: interval * 1000, multiplier }, around);
+      const maxSessions = flags["max-sessions"] ?? RESPOND_SESSIONS;
+      const options = { allowed: peer, interval: interval * 1000, multiplier, maxSessions };
+      await respond({ ...common, ...options }, around);
     } else {
       const { interval, multiplier, suspect } = { ...DEFAULTS, ...defined(flags) };
       const targets = peer.map((address) => ({ address, name: flags.target ?? address }));
@@ -142,11 +210,18 @@ export const command: Command<CommandContext> = buildCommand({
 });
 
 /** Refuses flags that do not go together. */
-function check({ peer = [], respond, local, suspect, target }: Flags): void {
+function check(flags: Flags): void {
+  const { peer = [], respond, local, suspect, target } = flags;
+  if (flags["min-ttl"] !== undefined && !flags.multihop) {
+    refuse("--min-ttl has no meaning without --multihop", "give both, or leave it out");
+  }
   if (respond) {
     if (target !== undefined) refuse("--target has no meaning with --respond", "leave it out");
     if (suspect !== undefined) refuse("--suspect has no meaning with --respond", "leave it out");
     return;
+  }
+  if (flags["max-sessions"] !== undefined) {
+    refuse("--max-sessions has no meaning without --respond", "leave it out");
   }
   if (peer.length === 0) {
     refuse("No peer to watch", `give --peer ADDRESS, or --respond to be watched`);
@@ -159,6 +234,14 @@ function check({ peer = [], respond, local, suspect, target }: Flags): void {
   if (local !== undefined && peer.includes(local)) {
     refuse(`Peer "${local}" is the local address too`, "give the address of another host");
   }
+}
+
+function authentication(flags: Flags): AuthenticationOptions | undefined {
+  const { "auth-type": type, "auth-key-id": keyId, "auth-key-file": keyFile } = flags;
+  if (type === undefined && keyId === undefined && keyFile === undefined) return undefined;
+  if (type === undefined) refuse("--auth-type is missing", `name one of ${AUTH_TYPES.join(", ")}`);
+  if (keyFile === undefined) refuse("--auth-key-file is missing", "name the file with the key");
+  return { type, keyId: keyId ?? 1, keyFile };
 }
 
 function refuse(message: string, mend: string): never {
@@ -179,6 +262,17 @@ function parseHost(text: string): string {
   const many = address.includes(":") ? /^(::|ff..:.*)$/.test(address) : first === 0 || first >= 224;
   if (many) refuse(`"${text}" is not the address of one host`, `write one such as "10.0.0.1"`);
   return address;
+}
+
+/** The address of one host, link-local ones with a zone: `fe80::1%eth0`. */
+function parsePeer(text: string): string {
+  const zone = /^([^%]*)%([^%]*)$/.exec(text);
+  if (zone === null) return parseHost(text);
+  const address = parseHost(zone[1]!);
+  if (!/^fe[89ab].:/.test(address)) {
+    refuse(`Only link-local addresses have a zone, not "${text}"`, `write "${address}"`);
+  }
+  return `${address}%${parseInterface(zone[2]!)}`;
 }
 
 function parseIntervals(text: string): number {

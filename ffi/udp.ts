@@ -13,7 +13,7 @@ const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
 const SOL = { SOCKET: 1, IP: 0, IPV6: 41 } as const;
-const SO = { PRIORITY: 12, BINDTODEVICE: 25 } as const;
+const SO = { RCVBUF: 8, PRIORITY: 12, BINDTODEVICE: 25, RCVBUFFORCE: 33 } as const;
 const IP = { TOS: 1, TTL: 2, PKTINFO: 8, RECVTTL: 12 } as const;
 const IPV6 = {
   UNICAST_HOPS: 16,
@@ -56,6 +56,11 @@ export interface UdpOptions {
   dscp?: number;
   /** SO_PRIORITY of what is sent, 0 to 6, for the queues of this host; the kernel's unless given. */
   priority?: number;
+  /**
+   * Bytes of the receive buffer, the kernel's bookkeeping included; the host's default unless given.
+   * Without CAP_NET_ADMIN at most the host's net.core.rmem_max.
+   */
+  receiveBuffer?: number;
   /** Send and receive by this interface only. */
   bindToDevice?: string;
 }
@@ -268,7 +273,7 @@ export function interfaceIndex(name: string): number {
 }
 
 function configure(fd: number, options: UdpOptions): void {
-  const { family, ttl, dscp, priority, bindToDevice } = options;
+  const { family, ttl, dscp, priority, receiveBuffer, bindToDevice } = options;
   if (bindToDevice !== undefined) {
     const name = new TextEncoder().encode(bindToDevice);
     setOption(fd, SOL.SOCKET, SO.BINDTODEVICE, name, `bind to interface "${bindToDevice}"`);
@@ -287,6 +292,13 @@ function configure(fd: number, options: UdpOptions): void {
     number(IPV6.RECVPKTINFO, 1, "ask for destination addresses");
     if (ttl !== undefined) number(IPV6.UNICAST_HOPS, ttl, `send with hop limit ${ttl}`);
     if (dscp !== undefined) number(IPV6.TCLASS, dscp << 2, `send with DSCP ${dscp}`);
+  }
+  if (receiveBuffer !== undefined) {
+    // The kernel doubles it for its bookkeeping.
+    const half = int(receiveBuffer >> 1);
+    if (libc().setsockopt(fd, SOL.SOCKET, SO.RCVBUFFORCE, half, half.length) !== 0) {
+      setOption(fd, SOL.SOCKET, SO.RCVBUF, half, "set the size of a receive buffer");
+    }
   }
   // After IP_TOS, which sets the priority too.
   if (priority !== undefined) {

@@ -129,7 +129,10 @@ export type FormatReason =
   /** The Authentication Section's own length does not fit its type or the packet. */
   | "bad-authentication-length";
 
-const BIT = { P: 0x20, F: 0x10, C: 0x08, A: 0x04, D: 0x02, M: 0x01 } as const;
+/** The A bit in the packet's second byte: it has an Authentication Section. */
+export const FLAG_A = 0x04;
+
+const BIT = { P: 0x20, F: 0x10, C: 0x08, A: FLAG_A, D: 0x02, M: 0x01 } as const;
 
 /** Byte lengths of the Authentication Section by Auth Type: RFC 5880 sections 4.2 to 4.4. */
 const authenticationLengths: ReadonlyMap<number, readonly [min: number, max: number]> = new Map([

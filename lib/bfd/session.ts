@@ -10,6 +10,7 @@
  *
  * @module
  */
+import type { Authenticator, AuthReason } from "./authentication.ts";
 import { type ControlPacket, Diag, emptyPacket, State } from "./packet.ts";
 
 /** The shortest Desired Min TX Interval while the session is not up: section 6.8.3. */
@@ -17,6 +18,8 @@ export const SLOW_INTERVAL = 1_000_000;
 
 /** The widest intervals that the packet's fields can carry. */
 export const MAX_INTERVAL = 0xffffffff;
+
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** The timers that the operator chooses. */
 export interface Timers {
@@ -34,6 +37,8 @@ export interface SessionOptions extends Timers {
   localDiscr: number;
   /** The passive role stays silent until a packet has come. */
   role: "active" | "passive";
+  /** Judges the peer's packets: section 6.7. Without it, authenticated ones are discarded. */
+  authenticator?: Authenticator;
   /** Uniform random numbers, 0 <= r < 1, for the jitter. */
   random: () => number;
   /** Transmits a packet. The object is used again for the next one. */
@@ -46,8 +51,9 @@ export interface SessionOptions extends Timers {
 export type SessionReason =
   /** Your Discriminator is not this session's. */
   | "wrong-discriminator"
-  /** The A bit is set and this session uses no authentication. */
-  | "unexpected-authentication";
+  | AuthReason
+  /** This session is administratively down; what the packet says of the peer is noted all the same. */
+  | "admin-down";
 
 /** One end of a BFD session. */
 export class Session {
@@ -173,12 +179,16 @@ export class Session {
   /**
    * Takes a packet that passed {@linkcode decode}, and does what section 6.8.6 says. Returns why
    * the packet was discarded, or `undefined` where it was valid.
+   *
+   * @param bytes the packet as it came, as many bytes as its Length says; without an authenticator
+   * nobody reads them
    */
-  receive(packet: ControlPacket, now: number): SessionReason | undefined {
+  receive(packet: ControlPacket, now: number, bytes = NO_BYTES): SessionReason | undefined {
     if (packet.yourDiscriminator !== 0 && packet.yourDiscriminator !== this.localDiscr) {
       return "wrong-discriminator";
     }
-    if (packet.authentication !== undefined) return "unexpected-authentication";
+    const forged = this.#authenticate(packet, now, bytes);
+    if (forged !== undefined) return forged;
     this.remoteDiscr = packet.myDiscriminator;
     this.remoteSessionState = packet.state;
     this.remoteDiag = packet.diag;
@@ -186,11 +196,16 @@ export class Session {
     this.remoteMinRxInterval = packet.requiredMinRxInterval;
     this.remoteDesiredMinTxInterval = packet.desiredMinTxInterval;
     this.remoteDetectMult = packet.detectMult;
+    if (packet.final && this.#polling) this.#endPoll();
+    else if (!packet.final) this.#finalPending = false;
+    // In AdminDown too: bfd.RemoteDiscr is kept for as long as the peer is heard.
     this.lastReceived = now;
     this.#excused = false;
     this.#excusedUntil = -Infinity;
-    if (packet.final && this.#polling) this.#endPoll();
-    else if (!packet.final) this.#finalPending = false;
+    if (this.sessionState === State.AdminDown) {
+      this.#applyTimers();
+      return "admin-down";
+    }
     this.#advance(packet.state, now);
     this.#applyTimers();
     if (packet.poll) this.#transmit(now, true);
@@ -227,16 +242,25 @@ export class Session {
     this.#transmitIfChanged(now);
   }
 
-  /** Whether the session is disabled, and the peer has confirmed that or is gone. */
+  /** Whether the session is disabled, and the peer has confirmed that, is gone or disabled too. */
   get announced(): boolean {
-    return this.sessionState === State.AdminDown && !this.#polling;
+    return this.sessionState === State.AdminDown &&
+      (!this.#polling || this.remoteSessionState === State.AdminDown);
+  }
+
+  #authenticate(packet: ControlPacket, now: number, bytes: Uint8Array): AuthReason | undefined {
+    const authenticated = packet.authentication !== undefined;
+    const { authenticator } = this.#options;
+    if (authenticator === undefined) {
+      return authenticated ? "unexpected-authentication" : undefined;
+    }
+    return authenticator.verify(bytes, authenticated, now, 2 * this.detectionTime);
   }
 
   /** The transitions of section 6.8.6, from a received `state`. */
   #advance(state: State, now: number): void {
     const { Down, Init, Up, AdminDown } = State;
     const from = this.sessionState;
-    if (from === AdminDown) return;
     if (state === AdminDown) {
       if (from !== Down) this.#setState(Down, Diag.NeighborSignaledSessionDown, now);
     } else if (from === Down) {

@@ -6,9 +6,19 @@
 import { runRealtime } from "../../ffi/scheduler.ts";
 import type { UdpAddress } from "../../ffi/udp.ts";
 import { familyOf } from "../address.ts";
+import type { AuthTypeName } from "../bfd/authentication.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { Detector, type Surroundings } from "./detector.ts";
-import { addressBytes, CONTROL_PORT, deviceIndex, isLinkLocal, openNetwork } from "./network.ts";
+import { Detector, type DetectorOptions, type Surroundings } from "./detector.ts";
+import { readKey } from "./key_file.ts";
+import {
+  addressBytes,
+  deviceIndex,
+  isLinkLocal,
+  type Kind,
+  MULTIHOP,
+  openNetwork,
+  SINGLE_HOP,
+} from "./network.ts";
 
 export type { Surroundings } from "./detector.ts";
 
@@ -20,13 +30,29 @@ export interface CommonOptions {
   device?: string;
   /** Interval of the heartbeats, microseconds, 1 to 2^32 - 1. */
   interval: number;
+  /** Peers are behind routers: RFC 5883. */
+  multihop?: boolean;
+  /** With `multihop`, the least TTL or hop limit of the peers' packets, 1 to 255. */
+  minTtl?: number;
+  /** Authenticates all sessions; none unless given. */
+  authentication?: AuthenticationOptions;
   /** A stats event every so many microseconds. */
   statsInterval?: number;
 }
 
+/** How packets are authenticated: RFC 5880 section 6.7. */
+export interface AuthenticationOptions {
+  /** Auth Type. */
+  type: AuthTypeName;
+  /** Auth Key ID, 0 to 255. */
+  keyId: number;
+  /** The file that has the key, see {@linkcode readKey}. */
+  keyFile: string;
+}
+
 /** What {@linkcode detect} is told. */
 export interface DetectOptions extends CommonOptions {
-  /** Whom to watch: address, and the name that the events give it. */
+  /** Whom to watch: address, with zone where link-local, and the name that the events give it. */
   targets: readonly { address: string; name: string }[];
   /** Missed heartbeats that make a failure, 1 to 255. */
   multiplier: number;
@@ -36,60 +62,87 @@ export interface DetectOptions extends CommonOptions {
 
 /** What {@linkcode respond} is told. */
 export interface RespondOptions extends CommonOptions {
-  /** Who may watch; everyone where empty. */
+  /** Who may watch, addresses with zone where link-local; everyone where empty. */
   allowed: readonly string[];
+  /** The most sessions to keep, 1 or more. */
+  maxSessions: number;
   /** Missed heartbeats that make a failure; as each peer says for itself unless given. */
   multiplier?: number;
 }
 
-/** The most sessions that {@linkcode respond} keeps. */
-export const MAX_SESSIONS = 64;
-
 /**
  * Watches targets until `around.stop`, and then tells them that it went on purpose.
  *
- * @throws {Failure} where the sockets cannot be had
+ * @throws {Failure} where the sockets or the key cannot be had
  */
 export async function detect(options: DetectOptions, around: Surroundings): Promise<void> {
-  const { targets, interval, multiplier, local, device, statsInterval } = options;
+  const { targets, interval, multiplier } = options;
   const addresses = targets.map(({ address }) => udpAddress(address, options));
   const families = addresses.map(({ address }) => address.length === 4 ? 4 as const : 6 as const);
-  const network = openNetwork({ local, device, families, random: around.random });
+  const common = prepare(options, families, around);
   const timers = sameTimers(interval, multiplier);
-  const detector = new Detector({ ...around, network, timers, statsInterval });
-  around.emitter.emit("started", {
-    peers: targets.map(({ address }) => address),
-    local,
-    port: CONTROL_PORT,
-    interval_ms: interval / 1000,
-    multiplier,
-    realtime: runRealtime(),
-  });
-  targets.forEach(({ name }, i) => detector.watch(addresses[i]!, name, options.suspectIntervals));
+  const detector = new Detector({ ...around, ...common, timers });
+  announceStart(options, targets.map(({ address }) => address), multiplier, around);
+  targets.forEach(({ address, name }, i) =>
+    detector.watch(addresses[i]!, address, name, options.suspectIntervals)
+  );
   await detector.run();
 }
 
 /**
  * Answers whoever watches this host until `around.stop`, and then tells them that it goes down.
  *
- * @throws {Failure} where the sockets cannot be had
+ * @throws {Failure} where the sockets or the key cannot be had
  */
 export async function respond(options: RespondOptions, around: Surroundings): Promise<void> {
-  const { allowed, interval, multiplier, local, device, statsInterval } = options;
-  for (const address of allowed) udpAddress(address, options);
-  const network = openNetwork({ local, device, families: [4, 6], random: around.random });
+  const { interval, multiplier } = options;
+  const allowed = options.allowed.map((address) => udpAddress(address, options));
+  const common = prepare(options, [4, 6], around);
   const timers = sameTimers(interval, multiplier ?? 1);
-  const answering = { allowed, limit: MAX_SESSIONS, detectMult: multiplier };
-  const detector = new Detector({ ...around, network, timers, answering, statsInterval });
-  around.emitter.emit("started", {
-    peers: allowed.length === 0 ? undefined : allowed,
+  const answering = { allowed, limit: options.maxSessions, detectMult: multiplier };
+  const detector = new Detector({ ...around, ...common, timers, answering });
+  announceStart(options, options.allowed, multiplier, around);
+  await detector.run();
+}
+
+/** What both sides need: key and sockets. */
+function prepare(
+  options: CommonOptions,
+  families: readonly (4 | 6)[],
+  around: Surroundings,
+): Pick<DetectorOptions, "network" | "kind" | "authKey" | "statsInterval"> {
+  const { local, device, statsInterval, authentication } = options;
+  const kind = kindOf(options);
+  const authKey = authentication && {
+    type: authentication.type,
+    keyId: authentication.keyId,
+    key: readKey(authentication.keyFile, authentication.type),
+  };
+  const network = openNetwork({ kind, local, device, families, random: around.random });
+  return { network, kind, authKey, statsInterval };
+}
+
+function announceStart(
+  options: CommonOptions,
+  peers: readonly string[],
+  multiplier: number | undefined,
+  { emitter }: Surroundings,
+): void {
+  const { local, interval, multihop, authentication } = options;
+  emitter.emit("started", {
+    peers: peers.length === 0 ? undefined : peers,
     local,
-    port: CONTROL_PORT,
+    port: kindOf(options).port,
+    min_ttl: multihop ? kindOf(options).minTtl : undefined,
     interval_ms: interval / 1000,
     multiplier,
+    auth_type: authentication?.type,
     realtime: runRealtime(),
   });
-  await detector.run();
+}
+
+function kindOf({ multihop, minTtl = MULTIHOP.minTtl }: CommonOptions): Kind {
+  return multihop ? { ...MULTIHOP, minTtl } : SINGLE_HOP;
 }
 
 function sameTimers(
@@ -100,20 +153,33 @@ function sameTimers(
 }
 
 /** The peer's address for the sockets, checked against the other flags. */
-function udpAddress(text: string, { local, device }: CommonOptions): UdpAddress {
-  if (local !== undefined && familyOf(local) !== familyOf(text)) {
+function udpAddress(text: string, options: CommonOptions): UdpAddress {
+  const { local, device, multihop } = options;
+  const [plain = "", zone = device] = text.split("%");
+  if (local !== undefined && familyOf(local) !== familyOf(plain)) {
     throw new Failure(
       ExitStatus.USAGE,
       `Local address "${local}" and peer "${text}" are of different IP versions`,
       { mend: `give a --local of the peer's version, or leave it out` },
     );
   }
-  const address = addressBytes(text);
-  if (!isLinkLocal(address)) return { address, port: CONTROL_PORT, scopeId: 0 };
-  if (device === undefined) {
+  const address = addressBytes(plain);
+  const { port } = kindOf(options);
+  if (!isLinkLocal(address)) return { address, port, scopeId: 0 };
+  if (multihop) {
     throw new Failure(ExitStatus.USAGE, `Peer "${text}" is link-local`, {
-      mend: `say by --interface which link it is on`,
+      mend: `leave --multihop out: no router passes such packets on`,
     });
   }
-  return { address, port: CONTROL_PORT, scopeId: deviceIndex(device) };
+  if (zone === undefined) {
+    throw new Failure(ExitStatus.USAGE, `Peer "${text}" is link-local`, {
+      mend: `say which link it is on, as "${text}%eth0" or by --interface`,
+    });
+  }
+  if (device !== undefined && zone !== device) {
+    throw new Failure(ExitStatus.USAGE, `Peer "${text}" is not on interface "${device}"`, {
+      mend: `leave --interface out, or name the same one`,
+    });
+  }
+  return { address, port, scopeId: deviceIndex(zone) };
 }

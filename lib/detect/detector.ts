@@ -7,11 +7,13 @@
 import { SystemError } from "../../ffi/errno.ts";
 import type { UdpAddress } from "../../ffi/udp.ts";
 import { State, stateName } from "../bfd/packet.ts";
+import type { AuthKey } from "../bfd/authentication.ts";
 import type { Timers } from "../bfd/session.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import type { Emitter } from "../event.ts";
-import { type Answering, Endpoint, type Peer } from "./endpoint.ts";
-import { CONTROL_PORT, type Network } from "./network.ts";
+import { type Answering, Endpoint } from "./endpoint.ts";
+import { type Kind, type Network, SINGLE_HOP } from "./network.ts";
+import type { Peer } from "./peers.ts";
 import { type Report, Verdict } from "./verdict.ts";
 
 /** What the loop takes from outside, so that a test can give its own. */
@@ -32,6 +34,10 @@ export interface DetectorOptions extends Surroundings {
   network: Network;
   /** Timers of the sessions. */
   timers: Timers;
+  /** Single hop unless given. */
+  kind?: Kind;
+  /** Authenticates all sessions; none unless given. */
+  authKey?: AuthKey;
   /** Answers peers that ask for a session; nobody unless given. */
   answering?: Answering;
   /** A stats event every so many microseconds; none unless given. */
@@ -55,31 +61,36 @@ export class Detector {
   readonly #options: DetectorOptions;
   readonly #endpoint: Endpoint;
   readonly #targets = new Map<Peer, string>();
+  readonly #port: number;
   #nextStats: number;
 
   /** Does nothing before {@linkcode Detector.run}. */
   constructor(options: DetectorOptions) {
-    const { network, timers, random, answering } = options;
+    const { network, timers, random, answering, authKey, kind = SINGLE_HOP } = options;
     this.#options = options;
+    this.#port = kind.port;
     this.#nextStats = options.clock() + (options.statsInterval ?? Infinity);
     const warn = (message: string): void => options.emitter.emit("warning", { message });
-    this.#endpoint = new Endpoint({ network, timers, random, answering, warn });
+    const { minTtl } = kind;
+    this.#endpoint = new Endpoint({ network, timers, random, answering, authKey, minTtl, warn });
   }
 
   /**
-   * Watches the host at `address`, which the events call `target`; it is suspect after
-   * `suspectIntervals` without a packet, never where that is 0.
+   * Watches the host at `address`, called `name`, which the events call `target`; it is suspect
+   * after `suspectIntervals` without a packet, never where that is 0.
    */
-  watch(address: UdpAddress, target: string, suspectIntervals: number): void {
+  watch(address: UdpAddress, name: string, target: string, suspectIntervals: number): void {
     const { timers, clock } = this.#options;
-    const peer = this.#endpoint.add(address);
-    this.#targets.set(peer, target);
-    peer.watcher = new Verdict({
-      session: peer.session,
-      suspectIntervals,
-      wantedDetectionTime: timers.requiredMinRxInterval * timers.detectMult,
-      now: clock(),
-      report: (report, now) => this.#report(peer, target, report, now),
+    const now = clock();
+    this.#endpoint.add(address, name, now, (peer) => {
+      this.#targets.set(peer, target);
+      return new Verdict({
+        session: peer.session,
+        suspectIntervals,
+        wantedDetectionTime: timers.requiredMinRxInterval * timers.detectMult,
+        now,
+        report: (report, now) => this.#report(peer, target, report, now),
+      });
     });
   }
 
@@ -162,7 +173,7 @@ export class Detector {
         break;
       }
       case "silent":
-        emitter.emit("warning", { target, message: silence(peer) });
+        emitter.emit("warning", { target, message: this.#silence(peer) });
         break;
       case "slow": {
         const { session } = peer;
@@ -174,6 +185,19 @@ export class Detector {
         break;
       }
     }
+  }
+
+  /** Why a target is not up, some time after the start. */
+  #silence({ name, session }: Peer): string {
+    if (session.lastReceived === undefined) {
+      return `No answer from "${name}" yet; run "t2cp detect --respond" there, ` +
+        `and let UDP port ${this.#port} pass`;
+    }
+    if (session.remoteSessionState === State.AdminDown) {
+      return `Peer "${name}" keeps its session administratively down; enable it there`;
+    }
+    return `Peer "${name}" sends packets but does not receive ours; ` +
+      `let UDP port ${this.#port} pass there`;
   }
 
   #stats(now: number): void {
@@ -193,19 +217,6 @@ export class Detector {
       send_errors: this.#endpoint.sendErrors,
     });
   }
-}
-
-/** Why a target is not up, some time after the start. */
-function silence({ name, session }: Peer): string {
-  if (session.lastReceived === undefined) {
-    return `No answer from "${name}" yet; run "t2cp detect --respond" there, ` +
-      `and let UDP port ${CONTROL_PORT} pass`;
-  }
-  if (session.remoteSessionState === State.AdminDown) {
-    return `Peer "${name}" keeps its session administratively down; enable it there`;
-  }
-  return `Peer "${name}" sends packets but does not receive ours; ` +
-    `let UDP port ${CONTROL_PORT} pass there`;
 }
 
 /** Microseconds as milliseconds, to three digits. */

@@ -1,79 +1,21 @@
 /**
- * The BFD sessions of one process: which packet belongs to which, who may have one, and counters.
+ * The BFD sessions of one process: what is done with a packet, who may have a session, and counters.
  *
  * @module
  */
 import { SystemError } from "../../ffi/errno.ts";
 import type { Datagram, UdpAddress } from "../../ffi/udp.ts";
-import {
-  type ControlPacket,
-  decode,
-  emptyPacket,
-  encode,
-  type FormatReason,
-  MAX_LENGTH,
-  State,
-} from "../bfd/packet.ts";
-import { Session, type SessionReason, type Timers } from "../bfd/session.ts";
-import { addressText, type Network, type Sender, TTL } from "./network.ts";
-
-/** Why a received packet is discarded; every reason is counted. */
-export type DiscardReason =
-  | FormatReason
-  | SessionReason
-  /** TTL or hop limit below 255: the packet was routed, RFC 5881 section 5. */
-  | "ttl"
-  /** Your Discriminator names no session, or one of another peer. */
-  | "unknown-discriminator"
-  /** The sender is no peer of ours. */
-  | "unknown-peer"
-  /** Sent to a multicast address. */
-  | "multicast"
-  /** There are as many sessions as there may be. */
-  | "too-many-sessions";
-
-/** What watches one session. */
-export interface Watcher {
-  /** A new session state. */
-  changed(from: State, now: number): void;
-  /** A valid packet has come. */
-  heard(now: number): void;
-  /** When {@linkcode Watcher.tick} has something to do, `Infinity` where nothing is to come. */
-  nextDeadline(): number;
-  /** Time has passed. */
-  tick(now: number): void;
-}
-
-/** A session and what goes with it. */
-export interface Peer {
-  /** The address as text. */
-  readonly name: string;
-  /** The address as bytes. */
-  readonly address: UdpAddress;
-  /** The protocol's state. */
-  readonly session: Session;
-  /** Packets sent and valid packets received. */
-  readonly counters: { sent: number; received: number };
-  /** Judges the session, where anyone does. */
-  watcher?: Watcher;
-  /** Where it sends from; opened when it first sends. */
-  sender?: Sender;
-  /** The local address that the peer talks to. */
-  local?: Uint8Array;
-  /** Since when it is not heard. */
-  silentSince?: number;
-}
-
-/**
- * How long a session that came by itself outlives its peer, microseconds. RFC 5880 section 6.8.1
- * demands a Detection Time; a peer that was only cut off finds its session for longer.
- */
-const KEEP = 10_000_000;
+import { Authenticator, type AuthKey } from "../bfd/authentication.ts";
+import { type ControlPacket, decode, emptyPacket, encode, MAX_LENGTH } from "../bfd/packet.ts";
+import { Session, type Timers } from "../bfd/session.ts";
+import { type DiscardReason, MEANINGS } from "./discard.ts";
+import { addressText, type Network } from "./network.ts";
+import { expiry, hostKey, isPassing, type Peer, Peers, type Watcher } from "./peers.ts";
 
 /** Who else may have a session, beside those that {@linkcode Endpoint.add} made. */
 export interface Answering {
-  /** The addresses that may, as text; every one where empty. */
-  readonly allowed: readonly string[];
+  /** The hosts that may, whatever their ports say; every one where empty. */
+  readonly allowed: readonly UdpAddress[];
   /** The most sessions, 1 or more. */
   readonly limit: number;
   /** The answering side's multiplier; each peer's own where undefined. */
@@ -90,29 +32,13 @@ export interface EndpointOptions {
   random: () => number;
   /** Tells a person of an anomaly; called once for each kind. */
   warn: (message: string) => void;
+  /** The least TTL or hop limit to arrive with, 1 to 255. */
+  minTtl: number;
+  /** Authenticates all sessions; none unless given. */
+  authKey?: AuthKey;
   /** Answers peers that ask for a session; nobody unless given. */
   answering?: Answering;
 }
-
-/** What each reason means, for a person. */
-const reasons: Record<DiscardReason, string> = {
-  "truncated": "it is shorter than a BFD Control packet",
-  "bad-version": "its version is not 1",
-  "bad-length": "its Length is too small",
-  "length-beyond-payload": "its Length exceeds what arrived",
-  "zero-detect-mult": "its Detect Mult is 0",
-  "multipoint": "its Multipoint bit is set",
-  "zero-my-discriminator": "its My Discriminator is 0",
-  "zero-your-discriminator": "its Your Discriminator is 0 while its session is up",
-  "bad-authentication-length": "its authentication section has a wrong length",
-  "wrong-discriminator": "its Your Discriminator is that of another session",
-  "unexpected-authentication": "it is authenticated and this side uses no authentication",
-  "ttl": `its TTL is not ${TTL}, so it was routed; only single-hop sessions are possible`,
-  "unknown-discriminator": "its Your Discriminator names no session, such as one of an earlier run",
-  "unknown-peer": "its sender is no peer of ours",
-  "multicast": "it was sent to a multicast address",
-  "too-many-sessions": "there are as many sessions as there may be",
-};
 
 /** All BFD sessions of a process. Times are microseconds of one monotonic clock. */
 export class Endpoint {
@@ -121,7 +47,8 @@ export class Endpoint {
   /** Packets that could not be sent. */
   sendErrors = 0;
   readonly #options: EndpointOptions;
-  readonly #peers = new Map<number, Peer>();
+  readonly #peers = new Peers();
+  readonly #allowed: ReadonlySet<string>;
   readonly #told = new Set<string>();
   readonly #packet = emptyPacket();
   readonly #buffer = new Uint8Array(MAX_LENGTH);
@@ -130,44 +57,45 @@ export class Endpoint {
   /** Has no sessions yet. */
   constructor(options: EndpointOptions) {
     this.#options = options;
+    this.#allowed = new Set(options.answering?.allowed.map(hostKey));
   }
 
   /** The peers with a session, in the order in which they came. */
   get peers(): readonly Peer[] {
-    return [...this.#peers.values()];
+    return [...this.#peers];
   }
 
-  /** Adds an active session with `address`. */
-  add(address: UdpAddress): Peer {
-    return this.#open(address, "active", this.#options.timers);
+  /** How many sessions there are. */
+  get size(): number {
+    return this.#peers.size;
+  }
+
+  /** Adds an active session with `address`, called `name`, that `watch` makes a watcher for. */
+  add(address: UdpAddress, name: string, now: number, watch?: (peer: Peer) => Watcher): void {
+    const peer = this.#open(address, "active", this.#options.timers, { name });
+    peer.watcher = watch?.(peer);
+    this.#peers.settle(peer, now);
   }
 
   /** Takes a datagram that arrived. */
   receive(datagram: Datagram, now: number): void {
     const reason = this.#accept(datagram, now);
-    if (reason !== undefined) this.#discard(reason, datagram.source);
+    if (reason !== undefined) this.#discard(reason, datagram);
   }
 
   /** When {@linkcode Endpoint.tick} has something to do, `Infinity` where nothing is to come. */
   nextDeadline(): number {
-    let next = Infinity;
-    for (const peer of this.#peers.values()) {
-      const { session, watcher } = peer;
-      next = Math.min(next, session.nextDeadline(), watcher?.nextDeadline() ?? Infinity);
-      next = Math.min(next, this.#expiry(peer));
-    }
-    return next;
+    return this.#peers.nextDeadline;
   }
 
   /** Lets due timers expire. First {@linkcode Endpoint.receive} everything that waits. */
   tick(now: number): void {
-    for (const peer of this.#peers.values()) {
+    for (const peer of this.#peers.due(now)) {
       // The session first: what has failed by now need not be called suspect.
       peer.session.tick(now);
       peer.watcher?.tick(now);
-      if (peer.session.lastReceived !== undefined) peer.silentSince = undefined;
-      else peer.silentSince ??= now;
-      if (now >= this.#expiry(peer)) this.#close(peer);
+      if (now >= expiry(peer)) this.#peers.delete(peer);
+      else this.#peers.settle(peer, now);
     }
   }
 
@@ -176,15 +104,22 @@ export class Endpoint {
    * Packets may have been lost with the time: sessions for which that matters get one interval more.
    */
   excuse(late: number, now: number): void {
-    for (const { session } of this.#peers.values()) {
-      if (late > session.receiveInterval / 2) session.excuse(now);
+    // No session's interval is shorter than ours.
+    if (late <= this.#options.timers.requiredMinRxInterval / 2) return;
+    for (const peer of this.#peers) {
+      if (late <= peer.session.receiveInterval / 2) continue;
+      peer.session.excuse(now);
+      this.#peers.settle(peer, now);
     }
   }
 
   /** Tells the peers of all sessions that they go down on purpose, and takes no new ones. */
   stop(now: number): void {
     this.#stopping = true;
-    for (const { session } of this.#peers.values()) session.disable(now);
+    for (const peer of this.#peers) {
+      peer.session.disable(now);
+      this.#peers.settle(peer, now);
+    }
   }
 
   /** Whether every peer has confirmed {@linkcode Endpoint.stop} or is gone. */
@@ -194,7 +129,7 @@ export class Endpoint {
 
   /** Closes what the sessions send from. */
   close(): void {
-    for (const peer of this.peers) this.#close(peer);
+    for (const peer of this.peers) this.#peers.delete(peer);
   }
 
   /** Tells the operator of an anomaly, where its kind is new. */
@@ -205,89 +140,91 @@ export class Endpoint {
   }
 
   #accept(datagram: Datagram, now: number): DiscardReason | undefined {
-    if (datagram.ttl !== TTL) return "ttl";
+    if (datagram.ttl < this.#options.minTtl) return "ttl";
     const packet = this.#packet;
     const malformed = decode(datagram.bytes, packet);
     if (malformed !== undefined) return malformed;
-    const peer = this.#select(packet, datagram);
+    const bytes = datagram.bytes.subarray(0, datagram.bytes[3]);
+    const peer = this.#peers.find(packet, datagram) ?? this.#invite(packet, datagram, bytes, now);
     if (typeof peer === "string") return peer;
-    const refused = peer.session.receive(packet, now);
-    if (refused !== undefined) return refused;
+    const refused = peer.session.receive(packet, now, bytes);
+    if (refused === undefined) this.#heard(peer, packet, now);
+    this.#peers.settle(peer, now);
+    return refused;
+  }
+
+  #heard(peer: Peer, packet: ControlPacket, now: number): void {
     peer.counters.received++;
     peer.watcher?.heard(now);
     const detectMult = this.#options.answering?.detectMult ?? packet.detectMult;
-    if (this.#isPassing(peer) && peer.session.detectMult !== detectMult) {
+    if (isPassing(peer) && peer.session.detectMult !== detectMult) {
       peer.session.setTimers({ ...this.#options.timers, detectMult }, now);
     }
-    if (packet.demand) {
-      this.warn(
-        "demand",
-        () => `Peer "${peer.name}" asks for Demand mode, so it is sent no heartbeats`,
-      );
-    }
-    return undefined;
+    if (!packet.demand) return;
+    this.warn(
+      "demand",
+      () => `Peer "${peer.name}" asks for Demand mode, so it is sent no heartbeats`,
+    );
   }
 
-  /** The session of a packet: RFC 5880 section 6.3, RFC 5881 section 3. */
-  #select(packet: ControlPacket, datagram: Datagram): Peer | DiscardReason {
-    const { source } = datagram;
-    if (packet.yourDiscriminator !== 0) {
-      const peer = this.#peers.get(packet.yourDiscriminator);
-      return peer !== undefined && sameHost(peer.address, source) ? peer : "unknown-discriminator";
-    }
-    for (const peer of this.#peers.values()) if (sameHost(peer.address, source)) return peer;
-    const { answering, timers } = this.#options;
+  /** A session for a peer that came by itself, or why it gets none. */
+  #invite(
+    packet: ControlPacket,
+    { source, destination }: Datagram,
+    bytes: Uint8Array,
+    now: number,
+  ): Peer | DiscardReason {
+    if (packet.yourDiscriminator !== 0) return "unknown-discriminator";
+    const { answering, timers, authKey, random } = this.#options;
     if (answering === undefined || this.#stopping) return "unknown-peer";
-    const { allowed, limit, detectMult = packet.detectMult } = answering;
-    if (allowed.length > 0 && !allowed.includes(addressText(source.address))) return "unknown-peer";
-    if (packet.authentication !== undefined) return "unexpected-authentication";
+    const { limit, detectMult = packet.detectMult } = answering;
+    if (this.#allowed.size > 0 && !this.#allowed.has(hostKey(source))) return "unknown-peer";
     // IPv6 delivers to multicast groups that every host is in.
-    if (datagram.destination.length === 16 && datagram.destination[0] === 0xff) return "multicast";
-    if (this.#peers.size >= limit && !this.#evict()) return "too-many-sessions";
-    const peer = this.#open(source, "passive", { ...timers, detectMult });
-    if (datagram.destination.length > 0) peer.local = datagram.destination;
-    return peer;
-  }
-
-  /** Makes room by the session that is not up and was heard longest ago. */
-  #evict(): boolean {
-    let oldest: Peer | undefined;
-    for (const peer of this.#peers.values()) {
-      if (!this.#isPassing(peer) || peer.session.sessionState === State.Up) continue;
-      const heard = peer.session.lastReceived ?? 0;
-      if (oldest === undefined || heard < (oldest.session.lastReceived ?? 0)) oldest = peer;
+    if (destination.length === 16 && destination[0] === 0xff) return "multicast";
+    // Whoever cannot authenticate costs no session.
+    const authenticated = packet.authentication !== undefined;
+    if (authKey === undefined && authenticated) return "unexpected-authentication";
+    if (authKey !== undefined) {
+      const judge = new Authenticator(authKey, random);
+      const forged = judge.verify(bytes, authenticated, now, 0);
+      if (forged !== undefined) return forged;
     }
-    if (oldest !== undefined) this.#close(oldest);
-    return oldest !== undefined;
+    if (this.#peers.size >= limit) {
+      const evicted = this.#peers.leastWanted();
+      if (evicted === undefined) return "too-many-sessions";
+      this.#peers.delete(evicted);
+    }
+    const local = destination.length > 0 ? destination : undefined;
+    const name = addressText(source.address);
+    return this.#open(source, "passive", { ...timers, detectMult }, { name, local });
   }
 
-  /** When a session that came by itself ends. */
-  #expiry(peer: Peer): number {
-    const { silentSince } = peer;
-    return this.#isPassing(peer) && silentSince !== undefined ? silentSince + KEEP : Infinity;
-  }
-
-  /** Whether the peer came by itself, and may go. */
-  #isPassing(peer: Peer): boolean {
-    return peer.session.role === "passive";
-  }
-
-  #open(address: UdpAddress, role: "active" | "passive", timers: Timers): Peer {
+  #open(
+    address: UdpAddress,
+    role: "active" | "passive",
+    timers: Timers,
+    names: { name: string; local?: Uint8Array },
+  ): Peer {
     const localDiscr = this.#newDiscriminator();
+    const { authKey, random } = this.#options;
+    const authenticator = authKey === undefined ? undefined : new Authenticator(authKey, random);
     const peer: Peer = {
-      name: addressText(address.address),
+      ...names,
       address,
       counters: { sent: 0, received: 0 },
+      deadline: Infinity,
+      heapIndex: -1,
       session: new Session({
         ...timers,
         localDiscr,
         role,
-        random: this.#options.random,
-        send: (packet) => this.#send(peer, packet),
+        authenticator,
+        random,
+        send: (packet) => this.#send(peer, packet, authenticator),
         changed: (from, now) => peer.watcher?.changed(from, now),
       }),
     };
-    this.#peers.set(localDiscr, peer);
+    this.#peers.add(peer);
     return peer;
   }
 
@@ -299,13 +236,9 @@ export class Endpoint {
     }
   }
 
-  #close(peer: Peer): void {
-    this.#peers.delete(peer.session.localDiscr);
-    peer.sender?.close();
-  }
-
-  #send(peer: Peer, packet: ControlPacket): void {
-    const length = encode(packet, this.#buffer);
+  #send(peer: Peer, packet: ControlPacket, authenticator: Authenticator | undefined): void {
+    let length = encode(packet, this.#buffer);
+    if (authenticator !== undefined) length = authenticator.sign(this.#buffer, length);
     try {
       peer.sender ??= this.#options.network.connect(peer.address, peer.local);
       if (peer.sender.send(this.#buffer.subarray(0, length))) peer.counters.sent++;
@@ -317,16 +250,20 @@ export class Endpoint {
     }
   }
 
-  #discard(reason: DiscardReason, source: UdpAddress): void {
+  #discard(reason: DiscardReason, { source, ttl }: Datagram): void {
     this.discarded.set(reason, (this.discarded.get(reason) ?? 0) + 1);
-    this.warn(
-      reason,
-      () => `Discarded a packet from "${addressText(source.address)}": ${reasons[reason]}`,
-    );
+    // At the end of every orderly run the peers' last packets are discarded so.
+    if (reason === "admin-down") return;
+    this.warn(reason, () => {
+      const detail = reason === "ttl" ? `, its TTL is ${ttl} and not ${this.#ttlWanted()}` : "";
+      return `Discarded a packet from "${addressText(source.address)}": ${
+        MEANINGS[reason]
+      }${detail}`;
+    });
   }
-}
 
-function sameHost(a: UdpAddress, b: UdpAddress): boolean {
-  return a.scopeId === b.scopeId && a.address.length === b.address.length &&
-    a.address.every((byte, i) => byte === b.address[i]);
+  #ttlWanted(): string {
+    const { minTtl } = this.#options;
+    return minTtl === 255 ? "255" : `${minTtl} or more`;
+  }
 }

@@ -1,5 +1,5 @@
 /**
- * The sockets of single-hop BFD: RFC 5881 sections 4 and 5.
+ * The sockets of BFD: RFC 5881 sections 4 and 5, RFC 5883 section 5.
  *
  * @module
  */
@@ -9,11 +9,22 @@ import { type Datagram, interfaceIndex, type UdpAddress, UdpSocket } from "../..
 import { familyOf, from16Bytes, to16Bytes } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 
-/** The port that BFD Control packets are sent to. */
-export const CONTROL_PORT = 3784;
+/** What tells sessions on one link from those across routers. */
+export interface Kind {
+  /** The port that BFD Control packets are sent to. */
+  readonly port: number;
+  /** The least TTL or hop limit that they may arrive with, 1 to 255. */
+  readonly minTtl: number;
+}
 
-/** The TTL or hop limit that they are sent with, and must arrive with: RFC 5082. */
-export const TTL = 255;
+/** Sessions on one link: RFC 5881. */
+export const SINGLE_HOP: Kind = { port: 3784, minTtl: 255 };
+
+/** Sessions across routers, by default one: RFC 5883. */
+export const MULTIHOP: Kind = { port: 4784, minTtl: 254 };
+
+/** The TTL or hop limit that packets are sent with: RFC 5082. */
+const TTL = 255;
 
 /** The ports that they are sent from. */
 const SOURCE_PORTS = { first: 49152, last: 65535 } as const;
@@ -23,6 +34,9 @@ const PRECEDENCE = { dscp: 48, priority: 6 } as const;
 
 /** BFD Control packets have at most 255 bytes. */
 const CAPACITY = 512;
+
+/** Bytes: what 1000 sessions send in the time that a busy machine may take from this process. */
+const RECEIVE_BUFFER = 4 << 20;
 
 /** A socket that one session sends from. */
 export interface Sender {
@@ -60,6 +74,8 @@ export interface Network {
 
 /** Settings of {@linkcode openNetwork}. */
 export interface NetworkOptions {
+  /** On one link or across routers. */
+  kind: Kind;
   /** The local address; every address of the host's where undefined. */
   local?: string;
   /** The IP versions to receive by; those of `local` where it is given. */
@@ -107,7 +123,7 @@ export function deviceIndex(name: string): number {
  * @throws {Failure} where an address or the port cannot be had
  */
 export function openNetwork(options: NetworkOptions): Network {
-  const { local, device, random } = options;
+  const { local, device, random, kind: { port } } = options;
   const scopeId = device === undefined ? 0 : deviceIndex(device);
   const address = local === undefined ? undefined : addressBytes(local);
   const families = address === undefined
@@ -118,7 +134,7 @@ export function openNetwork(options: NetworkOptions): Network {
   let turn = 0;
   try {
     for (const family of new Set(families)) {
-      const bound = { ...common, family, address, scopeId, port: CONTROL_PORT };
+      const bound = { ...common, family, address, scopeId, port, receiveBuffer: RECEIVE_BUFFER };
       try {
         sockets.push(UdpSocket.open(bound, CAPACITY));
       } catch (error) {
@@ -145,7 +161,7 @@ export function openNetwork(options: NetworkOptions): Network {
           { ...common, family, address: own, scopeId: peer.scopeId },
           random,
         );
-        const to = { ...peer, port: CONTROL_PORT };
+        const to = { ...peer, port };
         return { send: (bytes) => socket.send(bytes, to), close: () => socket.close() };
       },
       wait: (micros) => poller.wait(micros),
@@ -178,13 +194,13 @@ function openSource(options: SourceOptions, random: () => number): UdpSocket {
 }
 
 /** What a failed `open` means for the user. */
-function explain(error: unknown, { local, device }: NetworkOptions): unknown {
+function explain(error: unknown, { local, device, kind }: NetworkOptions): unknown {
   if (!(error instanceof SystemError)) return error;
   const cause = error;
   const where = local === undefined ? "" : ` of "${local}"`;
   switch (error.code) {
     case "EADDRINUSE":
-      return new Failure(ExitStatus.TEMPORARY, `UDP port ${CONTROL_PORT}${where} is in use`, {
+      return new Failure(ExitStatus.TEMPORARY, `UDP port ${kind.port}${where} is in use`, {
         mend: `stop the other BFD speaker ("ss -lunp" shows it), or give each its own --local`,
         cause,
       });

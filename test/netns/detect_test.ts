@@ -74,11 +74,17 @@ onHosts("detect on hosts: the end of a detector is no event to the responder", a
   assert.equal(session?.state, "Down");
 });
 
-for (const [peer, local] of [["fd99::2", "fd99::1"], ["fe80::2", "fe80::1"]] as const) {
-  onHosts(`detect on hosts: IPv6 ${peer}`, async (hosts) => {
-    const responder = hosts.start("b", "detect", "--respond", "--interface", "link0");
+const IPV6 = {
+  "fd99::2": ["--local", "fd99::1"],
+  "fe80::2": ["--local", "fe80::1", "--interface", "link0"],
+  "fe80::2%link0": [],
+};
+
+for (const [peer, more] of Object.entries(IPV6)) {
+  onHosts(`detect on hosts: IPv6 ${peer} ${more.join(" ")}`, async (hosts) => {
+    const responder = hosts.start("b", "detect", "--respond");
     await responder.next("started");
-    const flags = ["--local", local, "--interface", "link0", "--target", "primary"];
+    const flags = [...more, "--target", "primary"];
     const detector = hosts.start("a", "detect", "--peer", peer, ...flags);
     await detector.next("up");
     await hosts.link("down");
@@ -87,6 +93,33 @@ for (const [peer, local] of [["fd99::2", "fd99::1"], ["fe80::2", "fe80::1"]] as 
     await detector.next("recovered");
   });
 }
+
+onHosts("detect on hosts: multihop, and authenticated", async (hosts) => {
+  const keyFile = await Deno.makeTempFile({ prefix: "t2cp-test-" });
+  try {
+    await Deno.writeTextFile(keyFile, "a key of the test\n");
+    const type = ["--multihop", "--auth-type", "meticulous-keyed-sha1", "--auth-key-id", "9"];
+    const key = [...type, "--auth-key-file", keyFile];
+    const responder = hosts.start("b", "detect", "--respond", "--stats", "0.2", ...key);
+    const { port, auth_type } = await responder.next("started");
+    assert.deepEqual([port, auth_type], [4784, "meticulous-keyed-sha1"]);
+    const stranger = hosts.start("a", ...PEER, "--multihop", "--local", "10.99.0.1");
+    assert.match(String((await responder.next("warning")).message), /: it is not authenticated$/);
+    await stranger.end("SIGTERM");
+    assert.ok(!stranger.events.some(({ type }) => type === "up"));
+    const detector = hosts.start("a", ...PEER, "--interval", "20", ...key);
+    await detector.next("up");
+    await hosts.link("down");
+    checkFailed(await detector.next("failed"), "unplanned", 60);
+    await hosts.link("up");
+    await detector.next("recovered");
+    await Deno.chmod(keyFile, 0o644);
+    const open = hosts.start("a", ...PEER, ...key);
+    assert.equal((await open.status).code, 77);
+  } finally {
+    await Deno.remove(keyFile);
+  }
+});
 
 onHosts("detect on hosts: a port in use and a foreign address are named", async (hosts) => {
   const first = hosts.start("b", "detect", "--respond");

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Authenticator } from "../../lib/bfd/authentication.ts";
 import { type ControlPacket, decode, emptyPacket, encode, State } from "../../lib/bfd/packet.ts";
 import { Session, type SessionOptions } from "../../lib/bfd/session.ts";
 
@@ -10,6 +11,8 @@ import { Session, type SessionOptions } from "../../lib/bfd/session.ts";
 export interface Sent {
   at: number;
   packet: ControlPacket;
+  /** Its bytes. */
+  wire: Uint8Array;
 }
 
 /** What the link does to a packet: `undefined` loses it, else its delay in microseconds. */
@@ -38,6 +41,10 @@ export class VirtualLink {
   b: Session;
   /** Called after every instant at which something happened. */
   observe: () => void = () => {};
+  /** Packets that were discarded, as END: REASON. */
+  readonly discarded: string[] = [];
+  /** What each end's packets are signed by. */
+  readonly #signers: { a?: Authenticator; b?: Authenticator } = {};
   #inFlight: { at: number; to: "a" | "b"; bytes: Uint8Array }[] = [];
   readonly #random: () => number;
 
@@ -49,6 +56,7 @@ export class VirtualLink {
 
   /** A new session for `end`, as after a restart. */
   make(end: "a" | "b", options: Partial<SessionOptions>): Session {
+    this.#signers[end] = options.authenticator;
     const session: Session = new Session({
       localDiscr: 1,
       role: "active",
@@ -92,21 +100,29 @@ export class VirtualLink {
     return this.a.sessionState === State.Up && this.b.sessionState === State.Up;
   }
 
+  /** Lets a packet that was on the wire before arrive at `to`. */
+  replay(to: "a" | "b", bytes: Uint8Array): void {
+    this.#deliver(to, bytes);
+  }
+
   #send(end: "a" | "b", packet: ControlPacket): void {
-    this.sent[end].push({ at: this.now, packet: { ...packet } });
-    const delay = this.fate(end, this.now);
-    if (delay === undefined) return;
     // Through the wire format, so that whatever is sent is sound.
     const bytes = new Uint8Array(64);
-    const length = encode(packet, bytes);
+    let length = encode(packet, bytes);
+    length = this.#signers[end]?.sign(bytes, length) ?? length;
+    const wire = bytes.subarray(0, length);
+    this.sent[end].push({ at: this.now, packet: { ...packet }, wire });
+    const delay = this.fate(end, this.now);
+    if (delay === undefined) return;
     const to = end === "a" ? "b" : "a";
-    this.#inFlight.push({ at: this.now + delay, to, bytes: bytes.subarray(0, length) });
+    this.#inFlight.push({ at: this.now + delay, to, bytes: wire });
   }
 
   #deliver(to: "a" | "b", bytes: Uint8Array): void {
     const packet = emptyPacket();
     const reason = decode(bytes, packet);
     if (reason !== undefined) throw new Error(`Sent a packet that is discarded: ${reason}`);
-    this[to].receive(packet, this.now);
+    const refused = this[to].receive(packet, this.now, bytes);
+    if (refused !== undefined) this.discarded.push(`${to}: ${refused}`);
   }
 }

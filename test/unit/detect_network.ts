@@ -4,6 +4,7 @@
  * @module
  */
 import type { Datagram, UdpAddress } from "../../ffi/udp.ts";
+import type { Authenticator } from "../../lib/bfd/authentication.ts";
 import { type ControlPacket, decode, emptyPacket, encode } from "../../lib/bfd/packet.ts";
 import { Session, type SessionOptions } from "../../lib/bfd/session.ts";
 import { Detector, type DetectorOptions } from "../../lib/detect/detector.ts";
@@ -47,7 +48,7 @@ export class VirtualNetwork implements Network {
       requiredMinRxInterval: 50_000,
       detectMult: 3,
       random: seeded(3),
-      send: (packet) => this.inject(packet, address),
+      send: (packet) => this.inject(signed(packet, options.authenticator), address),
       ...options,
     });
     const host = { session, received };
@@ -91,7 +92,7 @@ export class VirtualNetwork implements Network {
         const reason = decode(bytes, packet);
         if (reason !== undefined) throw new Error(`Sent a packet that is discarded: ${reason}`);
         host.received.push({ ...packet });
-        host.session.receive(packet, this.now);
+        host.session.receive(packet, this.now, bytes);
         return true;
       },
       close: () => void this.senders--,
@@ -123,13 +124,19 @@ export class VirtualNetwork implements Network {
   }
 }
 
+function signed(packet: ControlPacket, authenticator?: Authenticator): Uint8Array {
+  const bytes = new Uint8Array(64);
+  const length = encode(packet, bytes);
+  return bytes.subarray(0, authenticator?.sign(bytes, length) ?? length);
+}
+
 /** Runs a detector for `micros` of virtual time, and returns what it printed. */
 export async function run(
   network: VirtualNetwork,
   micros: number,
   options: Partial<DetectorOptions>,
   prepare: (detector: Detector) => void = (detector) =>
-    detector.watch(udpAddress(PEER), "primary", 1.5),
+    detector.watch(udpAddress(PEER), PEER, "primary", 1.5),
 ): Promise<Event[]> {
   const lines: Uint8Array[] = [];
   const writer = new NdjsonWriter({

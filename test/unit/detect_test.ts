@@ -148,7 +148,7 @@ Deno.test("detect: suspects can be turned off", async () => {
     network,
     3 * SECOND,
     {},
-    (detector) => detector.watch(udpAddress(PEER), "primary", 0),
+    (detector) => detector.watch(udpAddress(PEER), PEER, "primary", 0),
   );
   assert.deepEqual(types(events), ["up", "failed"]);
 });
@@ -229,8 +229,8 @@ Deno.test("detect: several targets are judged each by itself", async () => {
   const other = network.host("192.0.2.3", { localDiscr: 8 });
   network.at(2 * SECOND, () => other.session.disable(network.now));
   const events = await run(network, 3 * SECOND, {}, (detector) => {
-    detector.watch(udpAddress(PEER), "one", 1.5);
-    detector.watch(udpAddress("192.0.2.3"), "two", 1.5);
+    detector.watch(udpAddress(PEER), PEER, "one", 1.5);
+    detector.watch(udpAddress("192.0.2.3"), "192.0.2.3", "two", 1.5);
   });
   assert.deepEqual(events.map(({ type, target }) => [type, target]), [
     ["up", "one"],
@@ -272,7 +272,7 @@ Deno.test("respond: only the peers that are allowed get a session", async () => 
   network.at(2 * SECOND, () => {
     states = [session.sessionState, stranger.session.sessionState];
   });
-  const allowed = { allowed: [PEER], limit: 4 };
+  const allowed = { allowed: [udpAddress(PEER)], limit: 4 };
   const events = await run(network, 3 * SECOND, { answering: allowed }, () => {});
   assert.deepEqual(states, [State.Up, State.Down]);
   assert.equal(stranger.received.length, 0);
