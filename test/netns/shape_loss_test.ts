@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { State } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
 import { assertSameBytes, onStage } from "./stage.ts";
-import { type Flow, noise, PORT, TWINS, Twins } from "./twins.ts";
+import { type Flow, noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
 import type { Process } from "./two_hosts.ts";
 
 /** The first packet that gets here and no other, as a condition of nft. */
@@ -19,7 +19,7 @@ const toBeReceived = (port: number) => `tcp sport ${PORT} tcp dport ${port}`;
 const AT_TAP = "bridge output";
 /** Where the gateway receives from the client. */
 const AT_GATEWAY = "netdev ingress eth0";
-const AT_CLIENT = "ip prerouting";
+const AT_CLIENT = "inet prerouting";
 
 const reasons = (shadow: Process) =>
   shadow.events.filter(({ type }) => type === "flow.unprotected").map(({ reason }) => reason);
@@ -77,7 +77,7 @@ onStage(
   "shape: handshakes that lose a segment, on the client's network or on the tap",
   async (stage) => {
     using twins = new Twins(stage);
-    const { shadow } = await stage.protect(TWINS);
+    const { shadow } = await stage.protect(TWINS, TWINS6);
     const flows: Flow[] = [];
 
     /** Opens a connection in spite of losses that a rule makes. */
@@ -87,13 +87,20 @@ onStage(
       const client = twins.begin(undefined, port);
       return { name, client };
     };
-    const opening = [
-      await open("SYN lost", (port) => ["gateway", AT_GATEWAY, `${sent(port)} ${ONCE} drop`]),
-      await open(
-        "SYN/ACK lost",
-        (port) => ["client", AT_CLIENT, `${toBeReceived(port)} ${ONCE} drop`],
-      ),
-    ];
+    const opening: Awaited<ReturnType<typeof open>>[] = [];
+    for (const family of [6, 4] as const) {
+      twins.family = family;
+      opening.push(
+        await open(
+          `SYN lost, IPv${family}`,
+          (port) => ["gateway", AT_GATEWAY, `${sent(port)} ${ONCE} drop`],
+        ),
+        await open(
+          `SYN/ACK lost, IPv${family}`,
+          (port) => ["client", AT_CLIENT, `${toBeReceived(port)} ${ONCE} drop`],
+        ),
+      );
+    }
 
     // The client gives up, and begins anew from the same port with another number.
     const again = twins.freshPort();
@@ -110,8 +117,13 @@ onStage(
     opening.push({ name: "SYN with another number", client });
 
     // Only the tap loses the handshake's last ACK: the client's next segment takes its place.
-    for (const next of ["data", "an ACK of data"]) {
-      const name = `copy of the ACK lost, then ${next}`;
+    const followed = [["data", 6], ["data", 4], ["an ACK of data", 6], [
+      "an ACK of data",
+      4,
+    ]] as const;
+    for (const [next, family] of followed) {
+      twins.family = family;
+      const name = `copy of the ACK lost, then ${next}, IPv${family}`;
       const isAck = `tcp flags & (syn|ack) == ack ${ONCE}`;
       const { client } = await open(name, (port) => [
         "gateway",
@@ -164,8 +176,9 @@ onStage(
   "shape: connections that are in handshake at the takeover, and ones that begin after it",
   async (stage) => {
     using twins = new Twins(stage);
-    await stage.protect(TWINS);
+    await stage.protect(TWINS, TWINS6);
     const established = await twins.open("established");
+    twins.family = 6;
 
     const begin = async (rule: (port: number) => Parameters<Twins["rule"]>) => {
       const port = twins.freshPort();

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
+import type { Family } from "../../lib/address.ts";
 import { TcpSocket } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
 import { onStage, type Stage } from "./stage.ts";
-import { type Flow, noise, type Prepare, TWINS, Twins } from "./twins.ts";
+import { type Flow, noise, type Prepare, TWINS, Twins, TWINS6 } from "./twins.ts";
 
 const SIZE = 300_000;
 
 /** What a client agrees to, by its kernel's settings or its socket's options. */
-const variants: Record<string, { settings?: string[]; prepare?: Prepare }> = {
+const variants: Record<string, { family?: Family; settings?: string[]; prepare?: Prepare }> = {
   "without timestamps": { settings: ["net.ipv4.tcp_timestamps=0"] },
   "without SACK": { settings: ["net.ipv4.tcp_sack=0"] },
   "without window scaling": { settings: ["net.ipv4.tcp_window_scaling=0"] },
@@ -16,6 +17,12 @@ const variants: Record<string, { settings?: string[]; prepare?: Prepare }> = {
   },
   "an MSS of 536": { prepare: (socket) => socket.tcp({ MAXSEG: 536 }) },
   "a tiny window": { prepare: (socket) => socket.socket({ RCVBUF: 2048 }) },
+  "IPv6": { family: 6 },
+  "IPv6 without any option": {
+    family: 6,
+    settings: ["timestamps", "sack", "window_scaling"].map((name) => `net.ipv4.tcp_${name}=0`),
+  },
+  "IPv6 with ECN": { family: 6, settings: ["net.ipv4.tcp_ecn=1"] },
   "ECN": { settings: ["net.ipv4.tcp_ecn=1"] },
 };
 
@@ -32,17 +39,19 @@ onStage(
       await stage.sysctl(role, "net.ipv4.tcp_ecn=1");
     }
     using twins = new Twins(stage);
-    const { shadow } = await stage.protect(TWINS);
+    const { shadow } = await stage.protect(TWINS, TWINS6);
     const names = Object.values(variants).flatMap(({ settings = [] }) => settings)
       .map((setting) => setting.split("=")[0]!);
     const usual = (await stage.output("client", "sysctl", ...names)).trim().split("\n")
       .map((line) => line.replace(" = ", "="));
     const flows: Flow[] = [];
-    for (const [name, { settings = [], prepare }] of Object.entries(variants)) {
+    for (const [name, { family = 4, settings = [], prepare }] of Object.entries(variants)) {
       await stage.sysctl("client", ...usual, ...settings);
+      twins.family = family;
       flows.push(await twins.open(name, prepare));
     }
     await stage.sysctl("client", ...usual);
+    twins.family = 4;
     flows.push(await behindNat(stage, twins));
     for (const flow of flows) await exchange(flow);
     assert.deepEqual(shadow.events.filter(({ type }) => type === "flow.unprotected"), []);

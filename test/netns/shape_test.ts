@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Message, State, type TcpSocket } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
 import { assertSameBytes, onStage } from "./stage.ts";
-import { type Flow, noise, PORT, TWINS, Twins } from "./twins.ts";
+import { type Flow, noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
 
 /** Opens a flow in its shape, and returns how it goes on after the takeover. */
 type Shape = (twins: Twins, name: string) => Promise<() => Promise<void>>;
@@ -55,7 +55,7 @@ const shapes: Record<string, Shape> = {
 
   "the greeting is lost with the primary": async (twins, name) => {
     const flow = await twins.open(name);
-    const mend = await twins.rule("client", "ip prerouting", `${toClient(flow.port)} drop`);
+    const mend = await twins.rule("client", "inet prerouting", `${toClient(flow.port)} drop`);
     await flow.primary.send(GREETING);
     await flow.replica.send(GREETING);
     await poll("a lost greeting", async () => {
@@ -106,7 +106,7 @@ const shapes: Record<string, Shape> = {
     const flow = await twins.open(name);
     await flow.up("bye");
     await flow.down("bye");
-    const mend = await twins.rule("client", "ip prerouting", `${toClient(flow.port)} drop`);
+    const mend = await twins.rule("client", "inet prerouting", `${toClient(flow.port)} drop`);
     flow.primary.finish();
     flow.replica.finish();
     await flow.primary.enters(State.FIN_WAIT1);
@@ -199,29 +199,36 @@ onStage(
   "shape: whoever speaks or closes first, the replica follows and goes on",
   async (stage) => {
     using twins = new Twins(stage);
-    const { shadow } = await stage.protect(TWINS);
+    const { shadow } = await stage.protect(TWINS, TWINS6);
     const wire = await stage.capture("backup");
     const goOn: [string, () => Promise<void>][] = [];
-    for (const [name, shape] of Object.entries(shapes)) {
-      const rest = await shape(twins, name).catch((error) =>
-        assert.fail(`${name}: ${error.message}`)
-      );
-      goOn.push([name, rest]);
+    for (const family of [4, 6] as const) {
+      twins.family = family;
+      for (const [shape, begin] of Object.entries(shapes)) {
+        const name = `${shape}, IPv${family}`;
+        const rest = await begin(twins, name).catch((error) =>
+          assert.fail(`${name}: ${error.message}`)
+        );
+        goOn.push([name, rest]);
+      }
     }
     await stage.assertSilent(wire);
     assert.deepEqual(shadow.events.filter(({ type }) => type === "flow.unprotected"), []);
     const active = await stage.failOver();
-    assert.equal(active.flows, Object.keys(shapes).length - 1, "all but the one that was reset");
+    assert.equal(active.flows, goOn.length - 2, "all but those that were reset");
     assert.equal(active.flows_lost, 0);
     for (const [name, rest] of goOn) {
       await rest().catch((error) => assert.fail(`${name}: ${error.message}`));
     }
     // A connection that begins now needs no t2cp.
-    const client = twins.begin();
-    await client.socket.connected();
-    const server = await twins.accept("backup", client.port);
-    await client.socket.send("new");
-    assert.equal(await server.receiveText(3), "new");
+    for (const family of [4, 6] as const) {
+      twins.family = family;
+      const client = twins.begin();
+      await client.socket.connected();
+      const server = await twins.accept("backup", client.port);
+      await client.socket.send("new");
+      assert.equal(await server.receiveText(3), "new");
+    }
   },
 );
 
@@ -229,13 +236,18 @@ onStage(
   "shape: keep-alive probes and a window of zero for long, before and after the takeover",
   async (stage) => {
     using twins = new Twins(stage, [PORT], watchfully);
-    const { shadow } = await stage.protect(TWINS);
+    const { shadow } = await stage.protect(TWINS, TWINS6);
     const wire = await stage.capture("backup");
-    const idle = await twins.open("idle", watchfully);
-    const full = await twins.open("full", tightly);
+    const idle: Flow[] = [];
+    const full: { flow: Flow; held: number }[] = [];
     const all = noise(1 << 20);
-    full.primary.trySend(all);
-    const held = full.replica.trySend(all)!;
+    for (const family of [4, 6] as const) {
+      twins.family = family;
+      idle.push(await twins.open(`idle, IPv${family}`, watchfully));
+      const flow = await twins.open(`full, IPv${family}`, tightly);
+      flow.primary.trySend(all);
+      full.push({ flow, held: flow.replica.trySend(all)! });
+    }
     const client = await stage.capture("eth0");
     const probes = (port: number, own: boolean) => {
       const frames = client.frames.filter((frame) =>
@@ -244,21 +256,25 @@ onStage(
       return frames.length;
     };
     // By then a probe without an answer would have ended it on the client, the primary or the replica.
-    await poll("probes of an idle connection", () => probes(idle.port, true) >= 6, 12_000);
-    assert.equal((await full.tracked())!.client_window, 0);
-    assert.deepEqual([idle.replica.state, full.replica.state], [1, 1]);
+    const probed = (seen: number) => idle.every(({ port }) => probes(port, true) >= seen + 6);
+    await poll("probes of idle connections", () => probed(0), 12_000);
+    for (const { flow } of full) assert.equal((await flow.tracked())!.client_window, 0);
+    const flows = [...idle, ...full.map(({ flow }) => flow)];
+    for (const { name, replica } of flows) assert.equal(replica.state, State.ESTABLISHED, name);
     await stage.assertSilent(wire);
     assert.deepEqual(shadow.events.filter(({ type }) => type === "flow.unprotected"), []);
 
-    assert.equal((await stage.failOver()).flows, 2);
-    const seen = probes(idle.port, true);
-    await poll("probes after the takeover", () => probes(idle.port, true) >= seen + 6, 12_000);
-    const [got] = await Promise.all([
-      full.client.receive(all.length),
-      full.replica.send(all.subarray(held)),
-    ]);
-    assertSameBytes(got, all);
-    for (const flow of [idle, full]) await converse(flow);
+    assert.equal((await stage.failOver()).flows, flows.length);
+    const seen = Math.max(...idle.map(({ port }) => probes(port, true)));
+    await poll("probes after the takeover", () => probed(seen), 12_000);
+    for (const { flow, held } of full) {
+      const [got] = await Promise.all([
+        flow.client.receive(all.length),
+        flow.replica.send(all.subarray(held)),
+      ]);
+      assertSameBytes(got, all);
+    }
+    await Promise.all(flows.map(converse));
   },
 );
 

@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { randomFillSync } from "node:crypto";
 import { join } from "node:path";
 import { missingPackages } from "../../lib/host/packages.ts";
+import { from16Bytes } from "../../lib/address.ts";
 import { Lab } from "../../lib/lab/lab.ts";
 import { commandPath } from "../../lib/lab/processes.ts";
 import { documentDirectory, startEchoServer, startWebServer } from "../../lib/lab/servers.ts";
@@ -40,6 +41,9 @@ export const T2CP: readonly string[] = [
 
 /** The service's IPv4 address. */
 export const SERVICE_ADDRESS: string = SERVICE_ADDRESSES[4];
+
+/** The service's IPv6 address as frames show it. */
+const SERVICE_ADDRESS_6 = "2001:db8:77:0:0:0:0:100";
 
 /** The web server's and the echo server's service. */
 export const WEB = `${SERVICE_ADDRESS}:80`;
@@ -323,7 +327,7 @@ export class Stage {
 
   /** The sockets of a server's connections to `port` in any state, as ss shows them. */
   async sockets(role: Role, port: number): Promise<string[]> {
-    const filter = ["src", SERVICE_ADDRESS, "sport", "=", `:${port}`];
+    const filter = ["sport", "=", `:${port}`];
     const text = await this.output(role, "ss", "-Htan", "state", "connected", ...filter);
     return text.split("\n").filter((line) => line !== "");
   }
@@ -350,8 +354,12 @@ export class Stage {
 
 /** Whether a frame speaks for the service's address. */
 export function isOfService(frame: Frame): boolean {
-  return frame.kind === "arp" ? frame.sender === SERVICE_ADDRESS : "source" in frame &&
-    frame.source === SERVICE_ADDRESS;
+  if (frame.kind === "arp") return frame.sender === SERVICE_ADDRESS;
+  if (!("source" in frame)) return false;
+  // A neighbour advertisement names the address that it claims: RFC 4861 section 4.4.
+  const claims = frame.kind === "ipv6" && frame.protocol === 58 && frame.payload[0] === 136;
+  return [SERVICE_ADDRESS, SERVICE_ADDRESS_6].includes(frame.source) ||
+    claims && from16Bytes(frame.payload.subarray(8, 24)) === SERVICE_ADDRESSES[6];
 }
 
 /** A frame as a line, for messages. */

@@ -7,7 +7,8 @@
 import assert from "node:assert/strict";
 import { randomFillSync } from "node:crypto";
 import { namespaceName } from "../../lib/lab/namespaces.ts";
-import { hostAddress, type Role, ROLES } from "../../lib/lab/topology.ts";
+import { type Family, formatEndpoint } from "../../lib/address.ts";
+import { hostAddress, type Role, ROLES, SERVICE_ADDRESSES } from "../../lib/lab/topology.ts";
 import { Namespace, TcpSocket } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
 import { assertSameBytes, SERVICE_ADDRESS, type Stage } from "./stage.ts";
@@ -16,6 +17,8 @@ import { assertSameBytes, SERVICE_ADDRESS, type Stage } from "./stage.ts";
 export const PORT = 9000;
 /** The service. */
 export const TWINS = `${SERVICE_ADDRESS}:${PORT}`;
+/** The service over IPv6. */
+export const TWINS6 = formatEndpoint(SERVICE_ADDRESSES[6], PORT);
 
 /** `count` bytes without a pattern. */
 export function noise(count: number): Uint8Array<ArrayBuffer> {
@@ -36,8 +39,10 @@ export class Twins implements Disposable {
   #ports = 50_000;
   #count = 0;
   readonly #rules = new Set<() => Promise<void>>();
+  /** The IP version of the connections that are begun. */
+  family: Family = 4;
 
-  /** Listens on both hosts; `listening` may set options on the listeners. */
+  /** Listens on both hosts, over both IP versions; `listening` may set options on the listeners. */
   constructor(
     stage: Stage,
     ports: readonly number[] = [PORT],
@@ -51,11 +56,13 @@ export class Twins implements Disposable {
     ) as Record<Role, Namespace>;
     for (const role of ["primary", "backup"] as const) {
       for (const port of ports) {
-        const socket = this.#opened.use(TcpSocket.make(this.#namespaces[role]));
-        listening(socket, role);
-        socket.bind(SERVICE_ADDRESS, port);
-        socket.listen();
-        this.#listeners.push({ role, socket });
+        for (const family of [4, 6] as const) {
+          const socket = this.#opened.use(TcpSocket.make(this.#namespaces[role], family));
+          listening(socket, role);
+          socket.bind(SERVICE_ADDRESSES[family], port);
+          socket.listen();
+          this.#listeners.push({ role, socket });
+        }
       }
     }
   }
@@ -72,12 +79,14 @@ export class Twins implements Disposable {
 
   /** Makes a client's socket and begins to connect it. */
   begin(prepare: Prepare = () => {}, clientPort = this.freshPort(), port = PORT): Client {
-    const socket = this.#opened.use(TcpSocket.make(this.#namespaces.client));
+    const { family } = this;
+    const socket = this.#opened.use(TcpSocket.make(this.#namespaces.client, family));
     socket.tcp({ NODELAY: 1 });
     prepare(socket);
-    socket.bind(hostAddress("client", 4), clientPort);
-    socket.connect(SERVICE_ADDRESS, port);
-    return { socket, port: clientPort };
+    const address = hostAddress("client", family);
+    socket.bind(address, clientPort);
+    socket.connect(SERVICE_ADDRESSES[family], port);
+    return { socket, port: clientPort, address };
   }
 
   /** The server's end of a client's connection on a host. */
@@ -177,12 +186,14 @@ export class Twins implements Disposable {
 export interface Client {
   socket: TcpSocket;
   port: number;
+  address: string;
 }
 
 /** A connection with both its servers' ends. */
 export class Flow {
   readonly client: TcpSocket;
   readonly port: number;
+  readonly address: string;
   readonly primary: TcpSocket;
   readonly replica: TcpSocket;
   readonly name: string;
@@ -193,6 +204,7 @@ export class Flow {
     this.name = name;
     this.client = client.socket;
     this.port = client.port;
+    this.address = client.address;
     this.primary = primary;
     this.replica = replica;
   }
@@ -242,8 +254,8 @@ export class Flow {
   }
 
   /** What the backup tracks of the flow. */
-  async tracked(address: string = hostAddress("client", 4)) {
-    const client = `${address}:${this.port}`;
+  async tracked(address: string = this.address) {
+    const client = formatEndpoint(address, this.port);
     return (await this.#stage.flows()).find((flow) => flow.client === client);
   }
 }
