@@ -143,7 +143,7 @@ static __noinline void lift(const struct flow_key *key, struct commit *f, __u32 
 /* Why the client has waited long enough, or REASON_NONE. The first call starts the wait. */
 static __noinline __u32 overdue(const struct mirror_control *c, struct commit *f, bool closed)
 {
-	__u64 now = bpf_ktime_get_coarse_ns(), timeout = (__u64)c->commit_timeout * 1000000, patience = timeout;
+	__s64 now = bpf_ktime_get_coarse_ns(), timeout = (__s64)c->commit_timeout * 1000000, patience = timeout;
 	__u32 zero = 0;
 	struct hearing *h = bpf_map_lookup_elem(&hearing, &zero);
 
@@ -157,9 +157,10 @@ static __noinline __u32 overdue(const struct mirror_control *c, struct commit *f
 		patience = timeout >> SILENT_SHIFT;
 	else if (closed)
 		patience = timeout * CLOSED_PATIENCE;
-	if (now - f->waiting_ns <= patience)
+	/* Signed, since another processor may have written a moment that is later than `now`. */
+	if (now - (__s64)f->waiting_ns <= patience)
 		return REASON_NONE;
-	if (now - h->heard_ns > timeout && !closed) {
+	if (now - (__s64)h->heard_ns > timeout && !closed) {
 		h->silent = 1;
 		return REASON_BACKUP_SILENT;
 	}
@@ -340,7 +341,7 @@ static __noinline int limit_primary(struct __sk_buff *skb, const struct mirror_c
 /* Notes the client's FIN: when it is acknowledged too, the flow has ended. */
 static __always_inline void follow_client_fin(const struct packet *p, const struct flow_key *key)
 {
-	struct commit *f = bpf_map_lookup_elem(&commits, key);
+	struct commit *f = find_commit(key, false);
 
 	if (!f)
 		return;

@@ -190,7 +190,8 @@ static __noinline int to_client(struct __sk_buff *skb, const struct mirror_contr
 	__builtin_memcpy(macs, c->own_mac, 6);
 	__builtin_memcpy(macs + 6, c->primary_mac, 6);
 	if (bpf_skb_change_tail(skb, p->l4 + length, 0) || bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ||
-	    bpf_skb_store_bytes(skb, p->l3 - sizeof(type), &type, sizeof(type), 0) ||
+	    bpf_skb_store_bytes(skb, p->l3 - sizeof(type), &type, sizeof(type), /* sums include tags */
+				p->l3 == ETH_HLEN ? 0 : BPF_F_RECOMPUTE_CSUM) ||
 	    !(p->ipv6 ? write_ipv6(skb, p, length) : write_ipv4(skb, p, length)))
 		return TC_ACT_STOLEN;
 	sum = write_tcp(skb, p, f, t);
@@ -213,7 +214,8 @@ static __always_inline bool read_commit(struct __sk_buff *skb, struct packet *p)
 		return false;
 	if (version >> 4 == 4 ? !read_ipv4(skb, p) : !read_ipv6(skb, p))
 		return false;
-	return read_tcp(skb, p) && p->l4 - p->l3 == (p->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	return read_tcp(skb, p) && p->l4 - p->l3 == (p->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) &&
+	       skb->len >= p->l4 + p->header;
 }
 
 static __always_inline void hear(void)

@@ -1,0 +1,480 @@
+/**
+ * Output commit in the gateway's BPF programs: what the client is told is never more than both servers have given, and
+ * never waits for longer than it may. Frames are read by the RFCs alone, apart from the code under test.
+ */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { monotonicMicros } from "../../ffi/clock.ts";
+import { ETHERTYPE_COMMIT, MARK_COMMIT, MIRROR_COMMIT, reasons } from "../../lib/flow/layout.ts";
+import { reminderFrame } from "../../lib/mirror/commit.ts";
+import { type Ends, flowKey, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
+import { Bit, long, readSegment, type Segment, word } from "../fixture/segment.ts";
+import { shapes, TAGS } from "../fixture/shapes.ts";
+import { type Frame, fromClient, fromService, type Said, u32, uint32 } from "../fixture/tracked.ts";
+
+const mac = (last: number): number[] => [2, 0x77, 0, 0, 0, last];
+const macs = { primary: mac(0x11), backup: mac(0x12), own: mac(0x13) };
+const families: readonly Ends[] = [
+  { client: "10.77.1.2", clientPort: 40_000, server: "10.77.0.100", serverPort: 9 },
+  {
+    client: "fd77:1:0:0:0:0:0:2",
+    clientPort: 40_000,
+    server: "fd77:0:0:0:0:0:0:100",
+    serverPort: 9,
+  },
+];
+const TIMEOUT = 1000;
+const ACK = Bit.ACK;
+
+const loaded = isRoot ? new LoadedMirror(["10.77.0.100:9", "[fd77::100]:9"]) : undefined;
+
+/** A flow, and how the two servers' segments of it look. */
+class Flow {
+  readonly mirror: LoadedMirror;
+  readonly ends: Ends;
+  /** What the servers' segments share. */
+  stamped: boolean;
+  tags: readonly number[];
+  /** Shift of the window field. */
+  readonly scale: number;
+  /** The first numbers behind the SYNs. */
+  readonly seq: number;
+  readonly ack: number;
+
+  constructor(
+    mirror: LoadedMirror,
+    ends: Ends,
+    { seq = 5000, ack = 9000, scale = 7, stamped = true, tags = [] as readonly number[] } = {},
+  ) {
+    this.mirror = mirror;
+    this.ends = ends;
+    this.stamped = stamped;
+    this.tags = tags;
+    this.scale = scale;
+    this.seq = seq;
+    this.ack = ack;
+    mirror.forget(ends);
+  }
+
+  /** The primary accepts; the window field of a SYN/ACK is not scaled. */
+  open(window = 0xffff): this {
+    const frame = this.frame({
+      flags: Bit.SYN | ACK,
+      seq: u32(this.seq - 1),
+      ack: this.ack,
+      window,
+      options: [1, 3, 3, this.scale],
+    }, [1, 2]);
+    const run = this.run(linked(frame, macs.primary));
+    assert.deepEqual([run.verdict, [...run.frame]], [
+      Verdict.PASS,
+      [...linked(frame, macs.primary)],
+    ]);
+    return this;
+  }
+
+  frame(said: Said, stamps: [number, number]): Frame {
+    const timestamps = this.stamped ? { timestamps: stamps } : {};
+    return fromService(this.ends, { ...timestamps, ...said }, this.tags);
+  }
+
+  /** With `summed` the device has summed the frame up; where its length changes, the kernel forgets that. */
+  run(frame: Frame, mark = 0, summed = false) {
+    return runMarked(this.mirror.ingress, frame, mark, summed);
+  }
+
+  /** A segment of the primary; numbers count from the flow's first ones. Undefined where it is held back. */
+  primary(ack: number, window: number, said: Said = {}): Segment | undefined {
+    const frame = this.frame({
+      ...{ seq: u32(this.seq + (said.seq ?? 0)), ack: u32(this.ack + ack), window },
+      ...Object.fromEntries(Object.entries(said).filter(([name]) => name !== "seq")),
+    }, [100 + ack, 7]);
+    const run = this.run(linked(frame, macs.primary), 0, true);
+    if (run.verdict === Verdict.STOLEN) return undefined;
+    assert.equal(run.verdict, Verdict.PASS);
+    return readSegment(run.frame);
+  }
+
+  /** A commit frame of the replica. What the client gets of it; undefined where it gets nothing. */
+  replica(ack: number, window: number, said: Said = {}, source = macs.backup): Segment | undefined {
+    const frame = this.frame(
+      { seq: this.seq, ack: u32(this.ack + ack), window, ...said },
+      [50, 8],
+    );
+    return this.told(committed(linked(frame, source)), 0, said.options === undefined);
+  }
+
+  /** Reminds the programs of the flow. */
+  remind(): Segment | undefined {
+    const key = new DataView(flowKey(this.ends).buffer);
+    return this.told(reminderFrame(key, 0, Uint8Array.from(macs.own)), MARK_COMMIT);
+  }
+
+  told(frame: Frame, mark = 0, summed = false): Segment | undefined {
+    const run = this.run(frame, mark, summed);
+    if (run.verdict === Verdict.STOLEN) return undefined;
+    assert.deepEqual([run.verdict, run.mark], [Verdict.REDIRECT, MARK_COMMIT]);
+    // What is redirected comes in again, and goes on unmarked and unchanged.
+    const again = this.run(run.frame, run.mark);
+    assert.deepEqual([again.verdict, again.mark], [Verdict.PASS, 0]);
+    assert.deepEqual(again.frame, run.frame);
+    const segment = readSegment(run.frame);
+    assert.deepEqual(segment.sourceMac, macs.primary);
+    assert.deepEqual(segment.destinationMac, macs.own);
+    assert.deepEqual([segment.flags, segment.payload, segment.padding], [ACK, [], 0]);
+    assert.deepEqual([segment.ipChecksum, segment.tcpChecksum], [true, true]);
+    return segment;
+  }
+
+  /** Acknowledgement and right edge of a segment, counted from the flow's first number. */
+  numbers(segment: Segment | undefined): [ack: number, right: number] | undefined {
+    if (segment === undefined) return undefined;
+    const ack = segment.ack - this.ack | 0;
+    return [ack, ack + segment.window * 2 ** this.scale];
+  }
+}
+
+/** The frame with the source's MAC address, for this host. */
+function linked(frame: Frame, source: readonly number[]): Frame {
+  const result = frame.slice();
+  result.set([...macs.own, ...source]);
+  return result;
+}
+
+/** The frame as the backup sends it: cut to its headers, behind another EtherType. */
+function committed(frame: Frame): Frame {
+  const result = frame.slice();
+  const at = readSegment(frame).at;
+  const type = at - (result[at - 20] === 0x45 ? 22 : 42);
+  result.set(word(ETHERTYPE_COMMIT), type);
+  return result.slice(0, at + (result[at + 12]! >> 4) * 4);
+}
+
+function withMirror(name: string, test: (mirror: LoadedMirror, ends: Ends) => void): void {
+  for (const ends of families) {
+    Deno.test({
+      name: `bpf: commit: ${name}, IPv${ends.client.includes(":") ? 6 : 4}`,
+      ignore: loaded === undefined,
+      fn() {
+        loaded!.control(macs, MIRROR_COMMIT, TIMEOUT);
+        loaded!.forget(ends);
+        loaded!.heard(now());
+        loaded!.events();
+        test(loaded!, ends);
+      },
+    });
+  }
+}
+
+/** CLOCK_MONOTONIC in nanoseconds. */
+const now = (): number => Math.round(monotonicMicros() * 1000);
+const before = (milliseconds: number): number => now() - milliseconds * 1e6;
+
+/** The reasons why flows became unprotected since the last call. */
+const unprotected = (mirror: LoadedMirror): string[] =>
+  mirror.events().filter(({ type }) => type === "flow.unprotected")
+    .map(({ reason }) => reasons[reason]!);
+
+const steps = fc.array(
+  fc.record({
+    by: fc.constantFrom("primary" as const, "replica" as const),
+    ack: fc.nat(200_000),
+    window: fc.nat(2000),
+    payload: fc.constantFrom(0, 0, 1, 1000),
+    stale: fc.integer({ min: 1, max: 8 }).map((one) => one === 1),
+  }),
+  { minLength: 1, maxLength: 25 },
+);
+
+withMirror("no more is told than both have given, and all of that is told", (mirror, ends) => {
+  const flows = fc.record({
+    seq: uint32,
+    ack: uint32,
+    scale: fc.nat(14),
+    stamped: fc.boolean(),
+    tags: fc.constantFrom(...TAGS),
+  });
+  fc.assert(
+    fc.property(flows, steps, (made, steps) => {
+      const flow = new Flow(mirror, ends, made).open(1000);
+      const given = { primary: [0, 1000], replica: [0, 1000] };
+      let told = 0, seq = 0;
+      for (const { by, window, payload, stale, ack: advance } of steps) {
+        const ack = stale ? given[by][0]! : Math.max(given[by][0]!, advance);
+        given[by] = [ack, Math.max(given[by][1]!, ack + window * 2 ** flow.scale)];
+        const both = [0, 1].map((i) => Math.min(given.primary[i]!, given.replica[i]!));
+        let segment: Segment | undefined;
+        if (by === "primary") {
+          const data = Array(payload).fill(7);
+          segment = flow.primary(ack, window, { seq, payload: data });
+          seq += payload;
+          if (payload > 0) assert.deepEqual(segment?.payload, data);
+          if (segment !== undefined) assert.equal(segment.tcpChecksum, true);
+        } else {
+          segment = flow.replica(ack, window);
+          if (segment !== undefined) assert.equal(segment.seq, u32(flow.seq + seq));
+        }
+        const numbers = flow.numbers(segment);
+        if (numbers === undefined) {
+          // Whoever is held back brings nothing new.
+          assert.ok(both[0]! <= told, "all of it is told");
+          continue;
+        }
+        assert.ok(numbers[0] <= both[0]! && numbers[1] <= both[1]!, `${numbers} of ${both}`);
+        assert.equal(numbers[0], by === "primary" ? Math.min(ack, given.replica[0]!) : both[0]);
+        told = Math.max(told, numbers[0]);
+      }
+    }),
+    { numRuns: 150 },
+  );
+});
+
+withMirror("the frame of a replica that was second becomes the acknowledgement", (mirror, ends) => {
+  for (const stamped of [true, false]) {
+    const flow = new Flow(mirror, ends, { stamped }).open();
+    const payload = [1, 2, 3];
+    assert.deepEqual(flow.numbers(flow.primary(500, 1000, { payload })), [0, 65_408]);
+    assert.equal(flow.primary(700, 1000, { seq: 3 }), undefined, "nothing new for the client");
+    assert.equal(mirror.commit(ends)!.waiting, true);
+    const first = flow.replica(600, 900)!;
+    assert.deepEqual(flow.numbers(first), [600, 600 + 900 * 128]);
+    assert.equal(first.seq, flow.seq + 3, "the primary's SND.NXT");
+    // The primary's newest timestamp; what it echoes is what the replica has got.
+    assert.deepEqual(first.timestamps, stamped ? [800, 8] : undefined);
+    assert.deepEqual(flow.numbers(flow.replica(900, 2000)), [700, 700 + 1000 * 128]);
+    assert.equal(flow.replica(900, 2000), undefined, "told already");
+    assert.equal(mirror.commit(ends)!.waiting, false);
+    assert.deepEqual(flow.numbers(flow.primary(900, 500, { seq: 3 })), [900, 900 + 500 * 128]);
+    // The commit frame was lost; the replica's next one, whatever made it speak, makes up for it.
+    assert.equal(flow.primary(1900, 990, { seq: 3 }), undefined);
+    assert.deepEqual(flow.numbers(flow.replica(1900, 2000)), [1900, 1900 + 990 * 128]);
+  }
+});
+
+withMirror("a window of the replica's that opens is told", (mirror, ends) => {
+  const flow = new Flow(mirror, ends, { scale: 0 }).open();
+  flow.replica(1000, 0);
+  assert.deepEqual(flow.numbers(flow.primary(1000, 5000)), [1000, 6000]);
+  flow.primary(65_535, 60_000);
+  assert.deepEqual(flow.numbers(flow.replica(65_535, 0)), [65_535, 65_535], "closed");
+  assert.deepEqual(flow.numbers(flow.replica(65_535, 3000)), [65_535, 68_535]);
+});
+
+const sackOf = (flow: Flow, ...blocks: [number, number][]): number[] => [
+  ...[1, 1, 5, 2 + 8 * blocks.length],
+  ...blocks.flatMap(([from, to]) => [...long(u32(flow.ack + from)), ...long(u32(flow.ack + to))]),
+];
+
+/** The options behind the timestamps. */
+function moreOptions(frame: Uint8Array, stamped: boolean): number[] {
+  const { at } = readSegment(frame);
+  return [...frame.subarray(at + (stamped ? 32 : 20), at + (frame[at + 12]! >> 4) * 4)];
+}
+
+withMirror("of the replica's SACK the client gets what the primary has too", (mirror, ends) => {
+  for (const stamped of [true, false]) {
+    const flow = new Flow(mirror, ends, { stamped }).open();
+    assert.equal(flow.primary(5000, 1000), undefined);
+    const cases: [[number, number][], [number, number][]][] = [
+      [[[2000, 3000]], [[2000, 3000]]],
+      [[[4000, 6000], [2000, 3000]], [[4000, 5000], [2000, 3000]]],
+      [[[500, 900], [6000, 7000], [1000, 1000]], []], // duplicate; only the replica's; the hole itself
+      [[[500, 900], [6000, 7000], [4000, 4500]], [[4000, 4500]]],
+    ];
+    for (const [said, given] of cases) {
+      const frame = flow.frame({
+        ...{ seq: flow.seq, ack: flow.ack + 1000, window: 1000 },
+        options: sackOf(flow, ...said),
+      }, [50, 8]);
+      const run = flow.run(committed(linked(frame, macs.backup)));
+      if (run.verdict === Verdict.STOLEN) {
+        assert.deepEqual(given, []);
+        continue;
+      }
+      const segment = readSegment(run.frame);
+      assert.deepEqual([segment.tcpChecksum, segment.ack], [true, flow.ack + 1000]);
+      const expected = given.length === 0 ? [] : sackOf(flow, ...given);
+      assert.deepEqual(moreOptions(run.frame, stamped), expected);
+    }
+  }
+});
+
+withMirror("the primary's SACK is hidden where its acknowledgement is lowered", (mirror, ends) => {
+  for (const stamped of [true, false]) {
+    const flow = new Flow(mirror, ends, { stamped }).open();
+    const options = sackOf(flow, [100, 200], [7000, 8000]);
+    const send = (ack: number) => {
+      const said = { seq: flow.seq, ack: u32(flow.ack + ack), window: 1000, payload: [1], options };
+      const { frame, verdict } = flow.run(linked(flow.frame(said, [9, 9]), macs.primary));
+      assert.equal(verdict, Verdict.PASS);
+      assert.equal(readSegment(frame).tcpChecksum, true);
+      return moreOptions(frame, stamped);
+    };
+    assert.deepEqual(send(5000), Array(options.length).fill(1));
+    flow.replica(5000, 1000);
+    assert.deepEqual(send(5000), options);
+  }
+});
+
+withMirror("a flow waits for the timeout and no longer", (mirror, ends) => {
+  const flow = new Flow(mirror, ends).open();
+  assert.equal(flow.primary(500, 1000), undefined);
+  mirror.waitedSince(ends, before(TIMEOUT - 200));
+  assert.equal(flow.primary(500, 1000), undefined);
+  assert.equal(flow.remind(), undefined);
+  mirror.waitedSince(ends, before(TIMEOUT + 200));
+  assert.deepEqual(flow.numbers(flow.primary(500, 1000)), [500, 500 + 128_000]);
+  assert.deepEqual(unprotected(mirror), ["its replica did not acknowledge in time"]);
+  // From then on the primary alone counts.
+  assert.deepEqual(flow.numbers(flow.primary(900, 1000)), [900, 900 + 128_000]);
+  assert.equal(flow.replica(700, 10), undefined);
+  assert.equal(flow.remind(), undefined);
+  assert.equal(mirror.silent, false);
+  assert.deepEqual(unprotected(mirror), []);
+});
+
+withMirror("a reminder brings an idle client what it waits for", (mirror, ends) => {
+  for (const stamped of [true, false]) {
+    const flow = new Flow(mirror, ends, { stamped }).open();
+    assert.equal(flow.primary(500, 1000), undefined);
+    mirror.waitedSince(ends, before(TIMEOUT + 200));
+    const told = flow.remind()!;
+    assert.deepEqual(flow.numbers(told), [500, 500 + 128_000]);
+    assert.deepEqual(told.timestamps, stamped ? [600, 7] : undefined);
+    assert.equal(flow.remind(), undefined);
+    assert.deepEqual(unprotected(mirror), ["its replica did not acknowledge in time"]);
+  }
+});
+
+withMirror("progress of the replica gives it the whole time again", (mirror, ends) => {
+  const flow = new Flow(mirror, ends).open();
+  flow.primary(5000, 1000);
+  mirror.waitedSince(ends, before(TIMEOUT + 200));
+  assert.deepEqual(flow.numbers(flow.replica(1000, 1000)), [1000, 129_000]);
+  assert.equal(flow.primary(5000, 1000), undefined);
+  assert.deepEqual(unprotected(mirror), []);
+});
+
+withMirror(
+  "a silent backup holds up other flows only shortly, until it is heard",
+  (mirror, ends) => {
+    const first = new Flow(mirror, ends).open();
+    first.primary(500, 1000);
+    mirror.heard(before(2 * TIMEOUT));
+    mirror.waitedSince(ends, before(TIMEOUT + 200));
+    assert.ok(first.primary(500, 1000));
+    assert.deepEqual(unprotected(mirror), ["the backup is silent"]);
+    assert.equal(mirror.silent, true);
+
+    const second = { ...ends, clientPort: 40_001 };
+    const flow = new Flow(mirror, second).open();
+    assert.equal(flow.primary(500, 1000), undefined);
+    mirror.waitedSince(second, before(TIMEOUT / 8));
+    assert.ok(flow.primary(500, 1000));
+    assert.deepEqual(unprotected(mirror), ["the backup is silent"]);
+
+    const third = { ...ends, clientPort: 40_002 };
+    const after = new Flow(mirror, third).open();
+    assert.equal(after.primary(500, 1000), undefined);
+    assert.deepEqual(after.numbers(after.replica(500, 1000)), [500, 500 + 128_000]);
+    assert.equal(mirror.silent, false);
+    assert.equal(after.primary(900, 1000), undefined, "committed again");
+    mirror.waitedSince(third, before(TIMEOUT / 8));
+    assert.equal(after.primary(900, 1000), undefined);
+  },
+);
+
+withMirror("a replica that does not read has longer, but not for ever", (mirror, ends) => {
+  const flow = new Flow(mirror, ends, { scale: 0 }).open(5000);
+  flow.replica(5000, 0);
+  assert.deepEqual(flow.numbers(flow.primary(5000, 5000)), [5000, 5000]);
+  mirror.waitedSince(ends, before(9 * TIMEOUT));
+  assert.deepEqual(flow.numbers(flow.primary(5000, 6000)), [5000, 5000]);
+  mirror.waitedSince(ends, before(11 * TIMEOUT));
+  assert.deepEqual(flow.numbers(flow.primary(5000, 6000)), [5000, 11_000]);
+  assert.deepEqual(unprotected(mirror), ["its replica's window stayed closed"]);
+});
+
+withMirror("a replica that resets the flow holds nobody up", (mirror, ends) => {
+  const flow = new Flow(mirror, ends).open();
+  assert.equal(flow.primary(500, 1000), undefined);
+  assert.deepEqual(flow.numbers(flow.replica(0, 0, { flags: Bit.RST | ACK })), [500, 128_500]);
+  assert.deepEqual(unprotected(mirror), ["the replica reset it by itself"]);
+});
+
+withMirror(
+  "the acknowledgement of the client's FIN waits, too; then all is forgotten",
+  (mirror, ends) => {
+    const flow = new Flow(mirror, ends).open();
+    const toPrimary = (said: Said) => {
+      const frame = fromClient(ends, said);
+      frame.set([...macs.primary, ...macs.own]);
+      mirror.egress.testRun(frame);
+    };
+    toPrimary({ seq: flow.ack, flags: Bit.FIN | ACK, payload: [1, 2] });
+    assert.deepEqual(flow.numbers(flow.primary(3, 1000, { flags: Bit.FIN | ACK })), [0, 65_408]);
+    assert.deepEqual(flow.numbers(flow.replica(3, 1000)), [3, 3 + 128_000]);
+    assert.equal(mirror.commit(ends), undefined);
+    // A late acknowledgement of the primary's, from TIME_WAIT.
+    assert.deepEqual(flow.numbers(flow.primary(3, 2000, { seq: 1 })), [3, 3 + 256_000]);
+    assert.equal(flow.replica(3, 1000), undefined);
+    assert.deepEqual(unprotected(mirror), []);
+  },
+);
+
+withMirror("a FIN alone that the replica did not acknowledge is no loss", (mirror, ends) => {
+  const flow = new Flow(mirror, ends).open();
+  const frame = fromClient(ends, { seq: flow.ack, flags: Bit.FIN | ACK });
+  frame.set([...macs.primary, ...macs.own]);
+  flow.primary(0, 1000);
+  mirror.egress.testRun(frame);
+  assert.equal(flow.primary(1, 1000), undefined);
+  mirror.waitedSince(ends, before(TIMEOUT + 200));
+  assert.ok(flow.remind());
+  assert.deepEqual(unprotected(mirror), []);
+});
+
+withMirror("a reset of the primary passes, and ends the waiting", (mirror, ends) => {
+  const flow = new Flow(mirror, ends).open();
+  assert.equal(flow.primary(500, 1000), undefined);
+  assert.deepEqual(flow.numbers(flow.primary(700, 0, { flags: Bit.RST | ACK })), [700, 700]);
+  assert.equal(mirror.commit(ends), undefined);
+  assert.equal(flow.replica(500, 1000), undefined);
+});
+
+withMirror(
+  "a flow whose handshake was not seen is not limited, and reported once",
+  (mirror, ends) => {
+    const flow = new Flow(mirror, ends);
+    for (let i = 0; i < 3; i++) assert.ok(flow.primary(500 + i, 1000));
+    assert.equal(flow.replica(100, 1000), undefined);
+    assert.deepEqual(unprotected(mirror), ["its handshake was not seen"]);
+    // The same addresses and ports again, from the start.
+    const anew = new Flow(mirror, ends, { seq: 70_000, ack: 80_000 }).open();
+    assert.equal(anew.primary(500, 1000), undefined);
+  },
+);
+
+withMirror("frames of commit are the backup's alone, and always taken", (mirror, ends) => {
+  const flow = new Flow(mirror, ends).open();
+  assert.equal(flow.primary(500, 1000), undefined);
+  const frame = committed(linked(flow.frame({ ack: flow.ack + 500 }, [1, 1]), macs.backup));
+  for (const source of [macs.own, mac(0x99)]) {
+    const other = linked(frame, source);
+    const run = flow.run(other);
+    assert.deepEqual([run.verdict, run.frame], [Verdict.PASS, other]);
+  }
+  assert.equal(mirror.commit(ends)!.replica_ack, flow.ack);
+  const pair = { source: ends.server, destination: ends.client, sourcePort: 9 };
+  for (const [name, shape] of shapes({ ...pair, destinationPort: 40_777 })) {
+    const whole = linked(shape, macs.backup);
+    whole.set(word(ETHERTYPE_COMMIT), 12);
+    assert.equal(flow.run(whole).verdict, Verdict.STOLEN, name);
+  }
+  for (let length = 14; length < frame.length; length++) {
+    assert.equal(flow.run(frame.slice(0, length)).verdict, Verdict.STOLEN, `cut to ${length}`);
+  }
+  mirror.control(macs, 0);
+  assert.equal(flow.run(frame).verdict, Verdict.STOLEN);
+  assert.deepEqual(flow.numbers(flow.primary(500, 1000)), [500, 500 + 128_000]);
+});
