@@ -12,51 +12,44 @@
 /* A replica that acknowledges less than the primary for this long is reported. */
 #define LAG_NS 200000000
 
-static __always_inline bool is_hole(const struct hole *h)
+/* Puts a hole, if it is one, behind `used` others, and returns their number. Where all are used, the last grows over it. */
+static __always_inline __u32 put_hole(struct flow *f, __u32 used, __u32 from, __u32 to)
 {
-	return h->from != h->to;
+	__u64 at = used;
+
+	if (!after(to, from))
+		return used;
+	asm volatile("" : "+r"(at)); /* one register for the bound and for the index, as the verifier wants it */
+	if (at >= HOLES) {
+		f->holes[HOLES - 1].to = to;
+		return HOLES;
+	}
+	f->holes[at].from = from;
+	f->holes[at].to = to;
+	return at + 1;
 }
 
-/* Remembers a hole; where there is no room for it, the last one grows over it. */
-static __always_inline void add_hole(struct flow *f, __u32 from, __u32 to)
+/* Takes what is between `seq` and `end` out of the holes, and returns how many there are then: each may become two. */
+static __noinline __u32 fill_holes(struct flow *f, __u32 seq, __u32 end)
 {
-	for (int i = 0; i < HOLES; i++) {
-		if (is_hole(&f->holes[i]))
-			continue;
-		f->holes[i].from = from;
-		f->holes[i].to = to;
-		f->holes_used = 1;
-		return;
+	struct hole old[HOLES];
+	__u32 used = 0;
+
+	__builtin_memcpy(old, f->holes, sizeof(old));
+	for (__u32 i = 0; i < HOLES && i < f->holes_used; i++) {
+		used = put_hole(f, used, old[i].from, earlier(old[i].to, seq));
+		used = put_hole(f, used, after(end, old[i].from) ? end : old[i].from, old[i].to);
 	}
-	f->holes[HOLES - 1].to = to;
-}
-
-/* Takes what a segment fills out of the holes; one that it splits keeps its later part open, too. */
-static __always_inline void fill_holes(struct flow *f, __u32 seq, __u32 end)
-{
-	bool used = false;
-
-	for (int i = 0; i < HOLES; i++) {
-		struct hole *h = &f->holes[i];
-
-		if (!is_hole(h))
-			continue;
-		if (!after(seq, h->from) && after(end, h->from))
-			h->from = earlier(end, h->to);
-		else if (after(h->to, seq) && !after(h->to, end))
-			h->to = seq;
-		used |= is_hole(h);
-	}
-	f->holes_used = used;
+	return used;
 }
 
 /* Notes which bytes of the client the tap has shown. */
 static __always_inline void follow_holes(struct flow *f, __u32 seq, __u32 end)
 {
 	if (after(seq, f->client_end))
-		add_hole(f, f->client_end, seq);
-	else if (f->holes_used)
-		fill_holes(f, seq, end);
+		f->holes_used = put_hole(f, f->holes_used, f->client_end, seq);
+	else if (f->holes_used && seq != end)
+		f->holes_used = fill_holes(f, seq, end);
 	if (after(end, f->client_end))
 		f->client_end = end;
 	if (after(f->replica_ack, f->client_next))
@@ -71,15 +64,10 @@ static __always_inline void look_for_gap(const struct flow_key *key, struct flow
 	__u32 acknowledged = f->primary_ack;
 
 	if (f->holes_used) {
-		for (int i = 0; i < HOLES; i++) {
-			struct hole *h = &f->holes[i];
-			__u32 to = earlier(h->to, acknowledged);
-
-			if (!is_hole(h) || !after(acknowledged, h->from))
-				continue;
-			report_gap(key, h->from, to);
-			h->from = to;
-		}
+		for (__u32 i = 0; i < HOLES && i < f->holes_used; i++)
+			if (after(acknowledged, f->holes[i].from))
+				report_gap(key, f->holes[i].from, earlier(f->holes[i].to, acknowledged));
+		f->holes_used = fill_holes(f, f->holes[0].from, acknowledged);
 	}
 	/* The last segments before a pause may be missing too; nothing after them shows it. */
 	if (after(acknowledged, f->client_end)) {

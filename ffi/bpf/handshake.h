@@ -56,6 +56,17 @@ static __noinline int replace(struct __sk_buff *skb, const struct control *c, co
 	return verdict;
 }
 
+/* RFC 3168 section 6.1.1: both flags in the SYN, one in the SYN/ACK. Others there mean more accurate feedback (RFC 9768). */
+static __always_inline bool offers_ecn(const struct packet *syn)
+{
+	return (syn->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
+}
+
+static __always_inline bool agrees_to_ecn(const struct packet *synack)
+{
+	return (synack->flags & (TCP_ECE | TCP_CWR)) == TCP_ECE && !(synack->offset & TCP_AE);
+}
+
 static __always_inline int primary_synack(struct __sk_buff *skb, const struct control *c, const struct packet *p,
 					  const struct flow_key *key)
 {
@@ -75,7 +86,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	f->primary_ack = f->replica_ack = f->client_next = p->ack;
 	f->primary_right = p->ack + p->window; /* never scaled in a SYN, RFC 7323 section 2.2 */
 	f->primary_wscale = o.wscale;
-	f->options &= o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
+	f->options &= o.present | (agrees_to_ecn(p) ? OPTION_ECN : 0);
 	if (!(f->options & OPTION_WSCALE))
 		f->client_wscale = f->primary_wscale = 0;
 	f->synack_tsval = o.tsval;
@@ -98,10 +109,13 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 static __noinline int offer_join(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key,
 				 __u32 service)
 {
+	__u32 *stranger = bpf_map_lookup_elem(&strangers, key);
 	struct tcp_options o;
 	struct flow f;
 
 	if ((p->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK)
+		return TC_ACT_STOLEN;
+	if (stranger && !(*stranger & STRANGER_REPORTED)) /* late segments of a flow that has ended begin none */
 		return TC_ACT_STOLEN;
 	__builtin_memset(&f, 0, sizeof(f));
 	read_timestamps(skb, p, &o);
@@ -136,13 +150,17 @@ static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, 
 	f.client_end = p->seq + 1;
 	f.mss = o.mss ? o.mss : p->ipv6 ? 1220 : 536; /* RFC 9293 section 3.7.1 */
 	f.client_wscale = o.wscale;
-	f.options = o.present | (p->flags & TCP_ECE ? OPTION_ECN : 0);
+	f.options = o.present | (offers_ecn(p) ? OPTION_ECN : 0);
 	f.client_tsval = o.tsval;
 	f.client_window = p->window;
 	f.seen_ns = bpf_ktime_get_coarse_ns();
 	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
 	return TC_ACT_STOLEN;
 }
+
+/* The least that bpf_sk_assign_tcp_reqsk() takes; all that runs over IPv6 can take as much (RFC 8200 section 5). */
+#define LEAST_MSS_IPV4 536
+#define LEAST_MSS_IPV6 1220
 
 /*
  * Creates the replica's socket out of the client's first acknowledgement: its sequence and acknowledgement numbers,
@@ -157,6 +175,8 @@ static __noinline __u32 create_socket(struct __sk_buff *skb, const struct packet
 	struct sock *listener;
 	__u32 reason = REASON_NONE;
 
+	if (!p->ipv6 && f->mss < LEAST_MSS_IPV4)
+		return REASON_SMALL_MSS;
 	if (p->ipv6) {
 		__builtin_memcpy(tuple.ipv6.saddr, &p->source, sizeof(tuple.ipv6.saddr));
 		__builtin_memcpy(tuple.ipv6.daddr, &p->destination, sizeof(tuple.ipv6.daddr));
@@ -181,7 +201,7 @@ static __noinline __u32 create_socket(struct __sk_buff *skb, const struct packet
 		reason = REASON_NO_LISTENER;
 		goto release;
 	}
-	attrs.mss = f->mss;
+	attrs.mss = p->ipv6 && f->mss < LEAST_MSS_IPV6 ? LEAST_MSS_IPV6 : f->mss;
 	attrs.rcv_wscale = f->primary_wscale;
 	attrs.snd_wscale = f->client_wscale;
 	attrs.wscale_ok = !!(f->options & OPTION_WSCALE);

@@ -83,11 +83,13 @@ struct control {
 	__u32 flags;
 	/* The interface's own IPv4 address, for ARP requests; 0 where it has none. */
 	__be32 own_ipv4;
-	__u32 zero;
+	/* Flows that user space found unprotected; the programs do not touch it. */
+	__u32 found_unprotected;
 };
 LAYOUT(control, mode, 0);
 LAYOUT(control, flags, 4);
 LAYOUT(control, own_ipv4, 8);
+LAYOUT(control, found_unprotected, 12);
 LAYOUT_SIZE(control, 16);
 
 /* TCP options that both sides agreed on in the handshake. */
@@ -141,7 +143,7 @@ struct flow {
 	__u8 remote_mac[6];
 	__u32 order;           /* what the barriers are done on */
 	__u32 client_next;     /* end of the client's bytes that the tap showed without a hole */
-	__u32 holes_used;
+	__u32 holes_used;      /* their number: they stand in order from the first on */
 	__u64 primary_ns;      /* CLOCK_MONOTONIC of the primary's last segment */
 	__u64 lag_ns;          /* CLOCK_MONOTONIC since when the replica acknowledges less than the primary; 0 if not */
 	struct hole holes[4]; /* HOLES */
@@ -205,10 +207,11 @@ enum reason {
 	REASON_STALE_SOCKET = 7,    /* an older socket holds the 4-tuple */
 	REASON_REFUSED = 8,         /* the kernel refused the socket; detail is errno */
 	REASON_TABLE_FULL = 9,
-	REASON_REPLICA_RESET = 10,  /* the replica reset the flow by itself */
+	REASON_REPLICA_RESET = 10,  /* the replica reset the flow; the primary may be about to */
 	REASON_NOT_COMMITTED = 11,  /* its replica did not acknowledge in time */
 	REASON_BACKUP_SILENT = 12,  /* nothing was heard from the backup in time */
 	REASON_REPLICA_FULL = 13,   /* the replica's window stayed closed too long */
+	REASON_SMALL_MSS = 14,      /* the client's MSS is less than the kernel takes */
 };
 
 /* A record of the ring buffer `events`. */

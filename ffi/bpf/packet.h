@@ -20,6 +20,8 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 #define TCP_ECE 0x40
+#define TCP_CWR 0x80
+#define TCP_AE 0x01 /* in the byte of the data offset, RFC 9768 section 3.1 */
 
 /* Not our business: the next filter decides. TC_ACT_OK would skip the filters of others. */
 #define PASS TC_ACT_UNSPEC

@@ -23,6 +23,14 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+/* A flow whose replica has gone ends when both sides have closed it. */
+static __always_inline int without_replica(const struct control *c, const struct flow_key *key, const struct flow *f)
+{
+	if (f->client_fin && f->primary_fin && f->client_ack == f->primary_end && f->primary_ack == f->client_end)
+		close_flow(c, key, REASON_FIN);
+	return TC_ACT_STOLEN;
+}
+
 static __always_inline int from_primary(struct __sk_buff *skb, const struct control *c, const struct packet *p,
 					const struct flow_key *key, struct flow *f, __u32 service)
 {
@@ -59,12 +67,12 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 			f->primary_ack = p->ack;
 		if (after(right, f->primary_right))
 			f->primary_right = right;
-		if (created) {
+		if (created && !f->replica_reset) {
 			look_for_gap(key, f);
 			look_for_lag(key, f);
 		}
 	}
-	return TC_ACT_STOLEN;
+	return f->replica_reset ? without_replica(c, key, f) : TC_ACT_STOLEN;
 }
 
 static __always_inline void follow_client(struct __sk_buff *skb, const struct control *c, struct flow *f,
@@ -140,8 +148,8 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 		return first_ack(skb, c, p, key, f);
 	}
-	if (f->replica_reset)
-		return c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
+	if (f->replica_reset && c->mode != MODE_SHADOW)
+		return PASS;
 	count(SHADOW_CLIENT_SEGMENTS);
 	f->seen_ns = bpf_ktime_get_coarse_ns();
 	if (skb->pkt_type != 0)
@@ -156,6 +164,8 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	}
 	if (c->mode != MODE_SHADOW || acceptable(f, p, end))
 		follow_client(skb, c, f, p, end);
+	if (f->replica_reset)
+		return without_replica(c, key, f);
 	order(f); /* client_ack is written, now replica_end may be read; egress does it the other way round */
 	ack = earlier(p->ack, f->replica_end);
 	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : real_window(f, p, ack);
@@ -242,15 +252,19 @@ static __always_inline int answer_and_end(struct __sk_buff *skb, const struct pa
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
 
+/*
+ * The primary may be about to reset the flow, too: both servers do the same, and one is the first. So this is no more
+ * than a reason to look: user space reports the flow, and counts it, if it is there still after a while.
+ */
 static __always_inline int replica_reset(const struct control *c, const struct flow_key *key, struct flow *f)
 {
 	if (c->mode != MODE_SHADOW)
 		return PASS;
-	if (f->client_fin || f->primary_fin) {
+	if (f->client_fin && f->primary_fin) {
 		close_flow(c, key, REASON_FIN);
 	} else if (!f->replica_reset) {
 		f->replica_reset = f->unprotected = 1;
-		report_unprotected(key, REASON_REPLICA_RESET, 0);
+		report(EVENT_FLOW_UNPROTECTED, REASON_REPLICA_RESET, key, 0);
 	}
 	return TC_ACT_STOLEN;
 }

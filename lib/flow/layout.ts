@@ -66,7 +66,7 @@ export const FLOW_KEY = {
 } as const;
 
 /** `struct control`: offsets and size. */
-export const CONTROL = { mode: 0, flags: 4, own_ipv4: 8, size: 16 } as const;
+export const CONTROL = { mode: 0, flags: 4, own_ipv4: 8, found_unprotected: 12, size: 16 } as const;
 
 /** `struct mirror_control`: offsets and size. */
 export const MIRROR_CONTROL = {
@@ -180,6 +180,7 @@ export const reasons: readonly string[] = [
   "its replica did not acknowledge in time",
   "the backup is silent",
   "its replica's window stayed closed",
+  "the client's MSS is too small",
 ];
 
 /** Names of `enum shadow_counter`, in its order. */
@@ -304,6 +305,9 @@ export function readFlow(view: DataView, at: number): Flow {
   }
   return flow as Flow;
 }
+
+/** The index of a replica's reset in {@linkcode reasons}: the primary may be about to reset the flow, too. */
+export const REPLICA_RESET = 10;
 
 /** A record of the ring buffer. */
 export interface FlowEvent extends FlowEnds {

@@ -23,6 +23,8 @@ export interface PumpHooks {
   each: () => void;
   /** In how many milliseconds `each` has something to do, where that is sooner. */
   due?: () => number;
+  /** Takes an event, so that it is not emitted now; see {@linkcode emitFlowEvent}. */
+  take?: (event: FlowEvent) => boolean;
   /** Called with each event that was emitted. */
   onEvent?: (event: FlowEvent) => void;
   /** Whether the bytes of a gap are missing still; asked a moment after the gap was seen. */
@@ -71,6 +73,7 @@ function drain(
     // Both directions may reach this host on two processors: what looks like a gap may be under way.
     if (event === undefined) return;
     if (event.type === "gap") return void gaps.push(event);
+    if (hooks.take?.(event)) return;
     emitFlowEvent(event, emitter);
     hooks.onEvent?.(event);
   });
@@ -86,7 +89,8 @@ function emitGap(event: FlowEvent, emitter: Emitter): void {
   emitter.emit("gap", { time: timeOf(event), client, server, from, to });
 }
 
-function emitFlowEvent(event: FlowEvent, emitter: Emitter): void {
+/** Emits an event of a flow, with the time at which the program reported it; gaps are not for it. */
+export function emitFlowEvent(event: FlowEvent, emitter: Emitter): void {
   const { client, server } = event;
   const time = timeOf(event);
   switch (event.type) {

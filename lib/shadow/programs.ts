@@ -82,6 +82,16 @@ export class Control implements Disposable {
     new Uint8Array(this.#mapping.buffer, CONTROL.own_ipv4, 4).set(ownIpv4);
   }
 
+  /** Flows that were found unprotected here, rather than by the programs, since these were attached. */
+  get foundUnprotected(): number {
+    return this.#view.getUint32(CONTROL.found_unprotected, true);
+  }
+
+  /** Counts one more of them. */
+  countUnprotected(): void {
+    this.#view.setUint32(CONTROL.found_unprotected, this.foundUnprotected + 1, true);
+  }
+
   /** Unmaps it. */
   [Symbol.dispose](): void {
     this.#mapping[Symbol.dispose]();

@@ -20,7 +20,7 @@ import {
   WANT_FLOW_EVENTS,
 } from "../flow/layout.ts";
 import { AttachmentGuard } from "../program/attachment_guard.ts";
-import { pumpEvents, StatsTimer } from "../program/events.ts";
+import { emitFlowEvent, pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance } from "../program/instance.ts";
 import {
   type InstanceRecord,
@@ -40,6 +40,7 @@ import {
   type HostFacts,
   hostWarnings,
 } from "./preflight.ts";
+import { ResetWatch } from "./resets.ts";
 import { StuckWatch } from "./stuck.ts";
 import { Sweeper } from "./sweep.ts";
 import { Control, readCounters, readFlows, shadowKind, writeServices } from "./programs.ts";
@@ -137,13 +138,20 @@ export async function runShadow(
     // Once the host is active, whoever detaches the programs means it.
     if (control.mode === Mode.SHADOW) guard.look();
     sweeper.tick(sweepFailed);
+    resets.look();
     warn.look(readCounters(instance.map("counters")));
   };
   const stillMissing = (gap: FlowEvent): boolean => isMissing(instance.map("flows"), gap);
-  const stuck = new StuckWatch(emitter);
+  const stuck = new StuckWatch(emitter, () => control.countUnprotected());
   const onEvent = (event: FlowEvent): void => stuck.look(event);
-  const hooks = { each, due: () => stats.due(), onEvent, stillMissing };
+  const resets = new ResetWatch(instance.map("flows"), (event) => {
+    control.countUnprotected();
+    emitFlowEvent(event, emitter);
+  });
+  const take = (event: FlowEvent): boolean => resets.take(event);
+  const hooks = { each, due: () => stats.due(), take, onEvent, stillMissing };
   await pumpEvents(instance.map("events"), emitter, stop, hooks);
+  resets.end();
   await Promise.all([sweeper.idle(), ...takeovers]);
   stats.emit();
 }
@@ -207,10 +215,12 @@ function ownIpv4(options: ShadowOptions, host: HostFacts): Uint8Array {
 }
 
 function readStats(instance: Instance, control: Control): Record<string, unknown> {
+  const counters = readCounters(instance.map("counters"));
   return {
     mode: modeName(control.mode),
     flows: instance.map("flows").entries().count,
-    ...readCounters(instance.map("counters")),
+    ...counters,
+    flows_unprotected: counters["flows_unprotected"]! + control.foundUnprotected,
   };
 }
 

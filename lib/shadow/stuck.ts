@@ -23,11 +23,13 @@ interface Watched {
 /** Reports a flow as unprotected once its replica has stood still, behind its primary, for long. */
 export class StuckWatch {
   readonly #emitter: Emitter;
+  readonly #reported: () => void;
   readonly #watched = new Map<string, Watched>();
 
-  /** Reports to `emitter`. */
-  constructor(emitter: Emitter) {
+  /** Reports to `emitter`, and tells `reported` of each report. */
+  constructor(emitter: Emitter, reported: () => void) {
     this.#emitter = emitter;
+    this.#reported = reported;
   }
 
   /** Looks at a flow's event; `now` is in milliseconds of a monotonic clock. */
@@ -48,6 +50,7 @@ export class StuckWatch {
     }
     if (known.reported || now - known.since < PATIENCE) return;
     known.reported = true;
+    this.#reported();
     const bytes = (to - from) >>> 0;
     this.#emitter.emit("flow.unprotected", {
       client,

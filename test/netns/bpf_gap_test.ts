@@ -203,7 +203,10 @@ withShadow("no lost byte goes unreported, however many holes there are", (shadow
       const reported = new Set<number>();
       const check = (to: number): void => {
         const lost = model.acknowledge(to);
-        for (const unit of model.reported()) reported.add(unit);
+        for (const unit of model.reported()) {
+          assert.ok(!reported.has(unit), `unit ${unit} again`);
+          reported.add(unit);
+        }
         for (const unit of lost) assert.ok(reported.has(unit), `unit ${unit} of ${lost}`);
       };
       for (const shot of shots) {
@@ -264,4 +267,33 @@ withShadow("gaps and lags are no concern of a flow that is in handshake", (shado
   shadow.ingress.testRun(fromService(ends, { seq: 9, ack: 10, flags: Bit.SYN | Bit.ACK }));
   shadow.ingress.testRun(fromService(ends, { seq: 10, ack: 500 }));
   assert.deepEqual(shadow.events(), []);
+});
+
+withShadow("a hole that is filled in its middle is two gaps", (shadow, ends) => {
+  for (const base of [0, 0xffffffff]) {
+    shadow.setFlow(ends, { client_end: base, primary_ack: base, primary_right: u32(base + 9000) });
+    const show = (from: number, count: number) =>
+      shadow.ingress.testRun(
+        fromClient(ends, { seq: u32(base + from), payload: Array(count).fill(1) }),
+      );
+    show(300, 100);
+    show(100, 100);
+    shadow.ingress.testRun(fromService(ends, { ack: u32(base + 400) }));
+    const gaps = shadow.events().map(({ from, to }) => [u32(from - base), u32(to - base)]);
+    assert.deepEqual(gaps, [[0, 100], [200, 300]]);
+  }
+});
+
+withShadow("no byte is reported twice, however many holes there are", (shadow, ends) => {
+  shadow.setFlow(ends, { primary_right: 100_000 });
+  const show = (from: number) =>
+    shadow.ingress.testRun(fromClient(ends, { seq: from, payload: Array(100).fill(1) }));
+  // Holes 0, 2, 4, 6; the second is filled, and its slot taken by hole 8; there is none for 10.
+  for (const at of [100, 300, 500, 700, 200, 900, 1100]) show(at);
+  shadow.ingress.testRun(fromService(ends, { ack: 1200 }));
+  const seen = new Set<number>(), twice = new Set<number>();
+  for (const { from, to } of shadow.events()) {
+    for (let at = from; at < to; at += 100) (seen.has(at) ? twice : seen).add(at);
+  }
+  assert.deepEqual([...twice], []);
 });

@@ -4,7 +4,9 @@
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { parseService } from "../../lib/address.ts";
 import { type FlowEvent, Option, reasons } from "../../lib/flow/layout.ts";
+import { writeServices } from "../../lib/shadow/programs.ts";
 import { type Ends, type LoadedShadow, Verdict } from "../fixture/bpf.ts";
 import { Bit, long, readSegment, word } from "../fixture/segment.ts";
 import { ODD_OPTIONS, TAGS } from "../fixture/shapes.ts";
@@ -261,4 +263,55 @@ withShadow("strangers are counted, and reports of them are rationed", (shadow, e
   const reports = shadow.events().length;
   assert.ok(reports <= 200 * seconds * navigator.hardwareConcurrency, `${reports} reports`);
   assert.equal(counted["flows_unprotected"] ?? 0, reports);
+});
+
+withShadow("ECN takes both flags in the SYN, and ECE alone in the SYN/ACK", (shadow, ends) => {
+  const both = Bit.ECE | Bit.CWR;
+  const agreed = (syn: number, synAck: number, accurate = 0): boolean => {
+    shadow.forget(ends);
+    shadow.ingress.testRun(fromClient(ends, { seq: 1, flags: Bit.SYN | syn }));
+    const answer = { seq: 7, ack: 2, flags: SYN_ACK | synAck, reserved: accurate };
+    shadow.ingress.testRun(fromService(ends, answer));
+    return (shadow.flow(ends, "handshakes")!.options & Option.ECN) !== 0;
+  };
+  assert.ok(agreed(both, Bit.ECE));
+  for (const syn of [0, Bit.ECE, Bit.CWR]) assert.ok(!agreed(syn, Bit.ECE), `SYN ${syn}`);
+  for (const synAck of [0, Bit.CWR, both]) assert.ok(!agreed(both, synAck), `SYN/ACK ${synAck}`);
+  assert.ok(!agreed(both, Bit.ECE, 1), "more accurate feedback, RFC 9768");
+});
+
+withShadow("an MSS below the family's least is refused over IPv4 alone", (shadow, ends) => {
+  const ipv6 = ends.client.includes(":");
+  for (const [mss, refused] of [[535, !ipv6], [536, false], [88, !ipv6], [1219, false]] as const) {
+    shadow.forget(ends);
+    const options = [2, 4, ...word(mss)];
+    shadow.ingress.testRun(fromClient(ends, { seq: 1, flags: Bit.SYN, options }));
+    shadow.ingress.testRun(fromService(ends, { seq: 7, ack: 2, flags: SYN_ACK, options }));
+    shadow.ingress.testRun(fromClient(ends, { seq: 2, ack: 8 }));
+    const small = ["flow.unprotected: the client's MSS is too small"];
+    assert.deepEqual(told(shadow.events()), refused ? small : REFUSED, `MSS ${mss}`);
+  }
+});
+
+withShadow("late segments of a flow that has ended are no flow to join", (shadow, ends) => {
+  const services = ["10.77.0.100:9", "[fd77::100]:9"].map(parseService);
+  const late = fromService(ends, { seq: 1000, ack: 500 });
+  const offered = (): boolean => {
+    shadow.ingress.testRun(late);
+    return shadow.flow(ends, "handshakes") !== undefined;
+  };
+  writeServices(shadow.map("services"), services, [9], 7);
+  try {
+    assert.ok(offered());
+    shadow.forget(ends);
+    // A segment of the client's that comes first makes a stranger of it, which may be joined all the same.
+    shadow.ingress.testRun(fromClient(ends, { seq: 500, ack: 1000 }));
+    assert.ok(offered());
+    shadow.forget(ends);
+    shadow.setFlow(ends, { client_end: 500, primary_ack: 500, primary_end: 1000 });
+    shadow.ingress.testRun(fromClient(ends, { seq: 500, flags: Bit.RST }));
+    assert.ok(!offered());
+  } finally {
+    writeServices(shadow.map("services"), services);
+  }
 });

@@ -217,6 +217,41 @@ withShadow("a reset by the replica after both FINs ends the flow", (shadow, ends
   assert.deepEqual(shadow.events().map(({ type }) => type), ["flow.close"]);
 });
 
+for (const fin of ["client_fin", "primary_fin"]) {
+  withShadow(`a replica's reset after ${fin} alone is reported, until both end`, (shadow, ends) => {
+    // One side goes on: a half-closed client that reads on, or a server that has shut down its sending side.
+    shadow.setFlow(ends, { ...even(1000), primary_ack: 500, primary_right: 9000, [fin]: 1 });
+    const reset = fromService(ends, { seq: 1000, ack: 500, flags: Bit.RST | Bit.ACK });
+    // User space counts it, if the primary does not reset the flow, too.
+    const counted = shadow.counted(() => shadow.egress.testRun(reset));
+    assert.deepEqual(counted, { replica_segments: 1 });
+    const events = () => shadow.events().map(({ type, reason }) => `${type}: ${reasons[reason]}`);
+    assert.deepEqual(events(), ["flow.unprotected: the replica reset it by itself"]);
+    const bit = Bit.ACK | Bit.FIN;
+    const byClient = fin !== "client_fin", server = byClient ? 1000 : 1001;
+    const close = byClient
+      ? fromClient(ends, { seq: 500, ack: server, flags: bit })
+      : fromService(ends, { seq: 1000, ack: 500, flags: bit });
+    const last = byClient
+      ? fromService(ends, { seq: server, ack: 501 })
+      : fromClient(ends, { seq: 500, ack: server });
+    for (const frame of [close, last]) {
+      assert.equal(shadow.ingress.testRun(frame).verdict, Verdict.STOLEN);
+    }
+    assert.deepEqual(events(), ["flow.close: both sides closed"]);
+  });
+}
+
+withShadow("of a flow without its replica no gap and no lag is reported", (shadow, ends) => {
+  shadow.setFlow(ends, { ...even(1000), primary_ack: 500, replica_reset: 1, lag_ns: 1 });
+  shadow.ingress.testRun(fromService(ends, { seq: 1000, ack: 900 }));
+  assert.deepEqual(shadow.events(), []);
+  for (const exact of [fromClient(ends, { seq: 900, flags: Bit.RST })]) {
+    shadow.ingress.testRun(exact);
+  }
+  assert.deepEqual(shadow.events().map(({ reason }) => reasons[reason]), ["reset by the client"]);
+});
+
 withShadow("segments in a form that cannot be turned around are held", (shadow, ends) => {
   const { server: source, client: destination } = ends;
   const plain = fromService(ends, { seq: 1000, ack: 500, payload: [1, 2, 3] });

@@ -243,3 +243,17 @@ onStage(
     assert.deepEqual(await stage.sockets("backup", 7), []);
   },
 );
+
+onStage("close: a replica that resets as the primary does is not reported", async (stage) => {
+  await servers(stage);
+  const { shadow } = await stage.protect(...services);
+  for (let round = 0; round < 12; round++) {
+    const connection = stage.connect(RESETTER);
+    await connection.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    await assertReset(stage, connection);
+    await assertGone(stage, shadow, connection, `round ${round}`, /reset by the primary/);
+  }
+  // What waits is judged at the end.
+  await shadow.end("SIGTERM");
+  assert.deepEqual(shadow.events.filter(({ type }) => type === "flow.unprotected"), []);
+});

@@ -23,6 +23,7 @@ import {
   readFlowEvent,
   readFlowKey,
   reasons,
+  REPLICA_RESET,
   SERVICE_KEY,
   serviceKey,
   serviceKeys,
@@ -143,10 +144,12 @@ Deno.test("layout: each reason of the header has its text", () => {
     not_committed: /did not acknowledge in time/,
     backup_silent: /backup is silent/,
     replica_full: /window stayed closed/,
+    small_mss: /MSS is too small/,
   };
   const found = enumerators("reason", "REASON_");
   assert.deepEqual(Object.keys(found), Object.keys(words));
   assert.equal(reasons.length, Object.keys(words).length);
+  assert.equal(REPLICA_RESET, found["replica_reset"]);
   for (const [name, value] of Object.entries(found)) assert.match(reasons[value]!, words[name]!);
 });
 
