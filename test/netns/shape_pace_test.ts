@@ -90,6 +90,8 @@ onStage(
     );
     assert.match(String(unprotected.reason), /stopped following/);
     assert.ok(eventsOf(shadow, stuck.port, "lag").length > 2);
+    const reports = shadow.events.filter(({ type }) => type === "flow.unprotected").length;
+    assert.equal((await stage.stats()).flows_unprotected, reports);
 
     const takeover = stage.start("backup", "takeover", "--now", "--run-dir", stage.runDir);
     const active = await takeover.next("active");
