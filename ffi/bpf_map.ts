@@ -157,6 +157,47 @@ export class BpfMap implements Disposable {
     }
   }
 
+  /**
+   * Reads the elements of a hash map in pieces of a few hundred, each of which is valid until the next is asked for.
+   * Elements that come or go meanwhile may or may not be among them.
+   */
+  *pieces(): Generator<Batch> {
+    const { keySize, valueSize, maxEntries } = this.info;
+    let room = Math.min(maxEntries, 1024);
+    let batch: Batch = {
+      count: 0,
+      keys: new Uint8Array(room * keySize),
+      values: new Uint8Array(room * valueSize),
+    };
+    const token = new Uint8Array(8);
+    const count = new Uint32Array(1);
+    for (let first = true;;) {
+      count[0] = room;
+      const { keys, values } = batch;
+      const next = first ? null : token;
+      const result = libbpf().bpf_map_lookup_batch(
+        this.#fd,
+        next,
+        token,
+        keys,
+        values,
+        count,
+        null,
+      );
+      if (result === -constants.errno.ENOSPC && room < maxEntries) {
+        // One bucket alone has more.
+        room = Math.min(maxEntries, room * 4);
+        batch = grown(batch, room * keySize, room * valueSize);
+        continue;
+      }
+      first = false;
+      batch.count = count[0];
+      if (result !== -constants.errno.ENOENT) unwrapNegated(result, `read map "${this.name}"`);
+      if (batch.count > 0) yield batch;
+      if (result === -constants.errno.ENOENT) return;
+    }
+  }
+
   /** Sums up a per-CPU array of 64-bit counters, an element each. */
   sums(): number[] {
     const cpus = unwrapNegated(libbpf().libbpf_num_possible_cpus(), "count the processors");

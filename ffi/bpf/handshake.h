@@ -32,18 +32,21 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struc
 
 /*
  * A segment of the primary says that the replica's socket must go. It is made the client's reset of that socket;
- * RFC 5961 wants its sequence number exact: where the replica stands, which is less than the client sent if the tap
- * missed some of it, and more than the replica has acknowledged if it delays that.
+ * RFC 5961 wants its sequence number exact.
  */
-static __always_inline int reset_replica(struct __sk_buff *skb, const struct packet *p, const struct flow *f)
+static __always_inline int reset_socket(struct __sk_buff *skb, const struct packet *p, __u32 seq)
 {
-	struct reply r = { .seq = after(f->replica_ack, f->client_next) ? f->replica_ack : f->client_next,
-			   .flags = TCP_RST };
+	struct reply r = { .seq = seq, .flags = TCP_RST };
 
 	if (!turn_around(skb, p, &r))
 		return TC_ACT_STOLEN;
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	return PASS;
+}
+
+static __always_inline int reset_replica(struct __sk_buff *skb, const struct packet *p, const struct flow *f)
+{
+	return reset_socket(skb, p, replica_next(f));
 }
 
 /* The primary has taken another connection of the same addresses and ports: the old one's replica must go. */
@@ -72,6 +75,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 {
 	struct flow *f = bpf_map_lookup_elem(&handshakes, key), *old;
 	struct tcp_options o;
+	__u32 stale;
 
 	if (!f || p->ack != f->irs + 1) {
 		/* The tap missed the SYN of a new incarnation; the old one is over all the same. */
@@ -81,6 +85,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	if (f->synack_seen && f->iss == p->seq)
 		return TC_ACT_STOLEN;
 	read_options(skb, p, &o);
+	stale = f->synack_seen ? 0 : f->replica_ack;
 	f->iss = p->seq;
 	f->client_ack = f->primary_end = f->replica_end = p->seq + 1;
 	f->primary_ack = f->replica_ack = f->client_next = p->ack;
@@ -95,7 +100,9 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 	f->synack_seen = 1;
 	/* Only now is it sure that the primary took the new incarnation: a SYN alone may be forged. */
 	old = bpf_map_lookup_elem(&flows, key);
-	return old ? replace(skb, c, p, key, old) : TC_ACT_STOLEN;
+	if (old)
+		return replace(skb, c, p, key, old);
+	return stale ? reset_socket(skb, p, stale) : TC_ACT_STOLEN;
 }
 
 /* The smallest that any path carries: what the client can take is not known (RFC 8200 section 5, less headers). */
@@ -138,13 +145,19 @@ static __noinline int offer_join(struct __sk_buff *skb, const struct packet *p, 
 static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key)
 {
 	struct flow *known = bpf_map_lookup_elem(&handshakes, key);
+	struct stranger *ended = bpf_map_lookup_elem(&strangers, key);
 	struct flow f;
 	struct tcp_options o;
 
-	bpf_map_delete_elem(&strangers, key);
 	if (known && known->irs == p->seq)
 		return TC_ACT_STOLEN;
 	__builtin_memset(&f, 0, sizeof(f));
+	/*
+	 * Until the SYN/ACK: where an earlier replica of these addresses and ports stood. Its socket may be in TIME_WAIT
+	 * still: a reset that comes while a process is at the socket's last ACK is lost.
+	 */
+	f.replica_ack = ended ? ended->client_end : known && !known->synack_seen ? known->replica_ack : 0;
+	bpf_map_delete_elem(&strangers, key);
 	read_options(skb, p, &o);
 	f.irs = p->seq;
 	f.client_end = p->seq + 1;
@@ -225,15 +238,15 @@ release:
  */
 static __always_inline int stranger(const struct control *c, const struct flow_key *key)
 {
-	__u32 reported = stamp() | STRANGER_REPORTED, *known;
+	struct stranger new = { .stamp = stamp() | STRANGER_REPORTED }, *known;
 
 	if (c->mode != MODE_SHADOW)
 		return PASS;
 	count(SHADOW_UNKNOWN_FLOW);
 	known = bpf_map_lookup_elem(&strangers, key);
 	if (known)
-		*known = reported & (*known | ~STRANGER_REPORTED);
-	else if (within_ration() && !bpf_map_update_elem(&strangers, key, &reported, BPF_NOEXIST))
+		known->stamp = new.stamp & (known->stamp | ~STRANGER_REPORTED);
+	else if (within_ration() && !bpf_map_update_elem(&strangers, key, &new, BPF_NOEXIST))
 		report_unprotected(key, REASON_NO_HANDSHAKE, 0);
 	return TC_ACT_STOLEN;
 }

@@ -184,8 +184,15 @@ LAYOUT(flow, lag_ns, 112);
 LAYOUT(flow, holes, 120);
 LAYOUT_SIZE(flow, 152);
 
-/* Bit of the values of the map `strangers` of shadow.bpf.c: reported as unprotected, rather than ended. */
+/* A flow that has none of the replica's sockets: it has ended lately, or was reported as unprotected. */
 #define STRANGER_REPORTED 0x80000000
+struct stranger {
+	__u32 stamp;           /* when it was seen last, in units of 2^30 ns, and STRANGER_REPORTED */
+	__u32 client_end;      /* where its replica's RCV.NXT was at its end; 0 where it had none */
+};
+LAYOUT(stranger, stamp, 0);
+LAYOUT(stranger, client_end, 4);
+LAYOUT_SIZE(stranger, 8);
 
 enum event_type {
 	EVENT_FLOW_OPEN = 1,

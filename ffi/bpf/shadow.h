@@ -8,7 +8,8 @@
 #define MAX_SERVICES 64
 #define MAX_FLOWS 65536
 #define MAX_HANDSHAKES 16384
-#define MAX_STRANGERS 16384
+/* A minute's worth of 1,000 connections a second. */
+#define MAX_STRANGERS 65536
 #define STRANGERS_PER_SECOND 200
 
 struct {
@@ -42,15 +43,12 @@ struct {
 	__type(value, struct flow);
 } handshakes SEC(".maps");
 
-/*
- * Flows that are reported as unknown already, or have ended lately: late segments of theirs are nothing new. The value
- * says when: see stamp(). User space removes what is old.
- */
+/* Late segments of these are nothing new. User space removes what is old. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MAX_STRANGERS);
 	__type(key, struct flow_key);
-	__type(value, __u32);
+	__type(value, struct stranger);
 } strangers SEC(".maps");
 
 struct {
@@ -164,7 +162,7 @@ static __always_inline void report_unprotected(const struct flow_key *key, __u32
 	report(EVENT_FLOW_UNPROTECTED, reason, key, detail);
 }
 
-/* The time in units of 2^30 ns, about a second; STRANGER_REPORTED is kept free. */
+/* Now, as struct stranger has it. */
 static __always_inline __u32 stamp(void)
 {
 	return (__u32)(bpf_ktime_get_coarse_ns() >> 30) & ~STRANGER_REPORTED;
@@ -177,13 +175,25 @@ static __always_inline void open_flow(const struct control *c, const struct flow
 		report(EVENT_FLOW_OPEN, REASON_NONE, key, 0);
 }
 
+/*
+ * Where the replica's RCV.NXT is: less than what the client sent if the tap missed some of it, and more than the replica
+ * has acknowledged if it delays that.
+ */
+static __always_inline __u32 replica_next(const struct flow *f)
+{
+	return after(f->replica_ack, f->client_next) ? f->replica_ack : f->client_next;
+}
+
 static __always_inline void close_flow(const struct control *c, const struct flow_key *key, __u32 reason)
 {
-	__u32 now = stamp();
+	struct flow *f = bpf_map_lookup_elem(&flows, key);
+	struct stranger s = { .stamp = stamp() };
 
+	if (f)
+		s.client_end = replica_next(f);
 	if (bpf_map_delete_elem(&flows, key))
 		return;
-	bpf_map_update_elem(&strangers, key, &now, BPF_ANY);
+	bpf_map_update_elem(&strangers, key, &s, BPF_ANY);
 	count(SHADOW_FLOWS_CLOSED);
 	if (c->flags & WANT_FLOW_EVENTS)
 		report(EVENT_FLOW_CLOSE, reason, key, 0);

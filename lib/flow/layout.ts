@@ -29,7 +29,10 @@ export const ETHERTYPE_COMMIT = 0x88b5;
 /** Bits of the values of the map `services`, and the place of the window scale in them. */
 export const ServiceValue = { KNOWN: 1, JOIN: 2, WSCALE: 8 } as const;
 
-/** Bit of the values of the map `strangers`: the flow was reported as unprotected, rather than it ended. */
+/** `struct stranger`: offsets and size. */
+export const STRANGER = { stamp: 0, client_end: 4, size: 8 } as const;
+
+/** Bit of the stamp of a `struct stranger`: the flow was reported as unprotected, rather than it ended. */
 export const STRANGER_REPORTED = 0x80000000;
 
 /** Value of {@linkcode Flow.synack_seen}: the connection began before the shadow, and may be joined. */

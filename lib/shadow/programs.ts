@@ -20,6 +20,7 @@ import {
   serviceKeys,
   ServiceValue,
   shadowCounters,
+  STRANGER,
   TELL_GATEWAY,
 } from "../flow/layout.ts";
 import type { InstanceKind } from "../program/instance.ts";
@@ -34,7 +35,7 @@ export const shadowKind: InstanceKind = {
     services: 4,
     flows: FLOW.size,
     handshakes: FLOW.size,
-    strangers: 4,
+    strangers: STRANGER.size,
     counters: 8,
     events: 0,
   },

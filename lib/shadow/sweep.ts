@@ -15,6 +15,7 @@ import {
   Mode,
   readFlow,
   readFlowKey,
+  STRANGER,
   STRANGER_REPORTED,
 } from "../flow/layout.ts";
 import { runTool, ss } from "../host/facts.ts";
@@ -97,8 +98,8 @@ export class Sweeper {
 
   /** One sweep. */
   async sweep(): Promise<void> {
-    ageHandshakes(this.#instance.map("handshakes"));
-    ageStrangers(this.#instance.map("strangers"));
+    await removeOld(this.#instance.map("handshakes"), isOldHandshake);
+    await removeOld(this.#instance.map("strangers"), isOldStranger);
     if (this.#control.mode !== Mode.SHADOW) return;
     const sockets = (await Promise.all(this.#services.map(socketsOf))).flat();
     // Read after the sockets: a socket that is younger than its flow's entry cannot exist.
@@ -175,30 +176,33 @@ function isOver(flow: Flow): boolean {
   return silence(flow) > (both ? SILENCE : HALF_CLOSED);
 }
 
-/** Removes the handshakes that have come to nothing. */
-export function ageHandshakes(map: BpfMap, now: number = monotonicMicros()): void {
-  removeOld(map, (values, at) => {
-    const silent = now - Number(values.getBigUint64(at + FLOW.seen_ns, true)) / 1000;
-    const joining = values.getUint8(at + FLOW.synack_seen) === JOINING;
-    return silent > (joining ? IDLE : HANDSHAKE);
-  });
+/** Whether a handshake has come to nothing. */
+function isOldHandshake(values: DataView, at: number, now: number): boolean {
+  const silent = now - Number(values.getBigUint64(at + FLOW.seen_ns, true)) / 1000;
+  const joining = values.getUint8(at + FLOW.synack_seen) === JOINING;
+  return silent > (joining ? IDLE : HANDSHAKE);
 }
 
-/** Removes the ends of flows that no late segment can belong to any more, and unknown flows that have gone. */
-export function ageStrangers(map: BpfMap, now: number = monotonicMicros()): void {
-  removeOld(map, (values, at) => {
-    const value = values.getUint32(at, true);
-    const seen = (value & ~STRANGER_REPORTED) * 2 ** 30 / 1000; // see stamp() in ffi/bpf/shadow.h
-    return now - seen > ((value & STRANGER_REPORTED) === 0 ? SILENCE : IDLE);
-  });
+/** Whether no late segment can belong to a flow that has ended, or an unknown flow has gone. */
+function isOldStranger(values: DataView, at: number, now: number): boolean {
+  const stamp = values.getUint32(at + STRANGER.stamp, true);
+  const seen = (stamp & ~STRANGER_REPORTED) * 2 ** 30 / 1000;
+  return now - seen > ((stamp & STRANGER_REPORTED) === 0 ? SILENCE : IDLE);
 }
 
-function removeOld(map: BpfMap, isOld: (values: DataView, at: number) => boolean): void {
+async function removeOld(
+  map: BpfMap,
+  isOld: (values: DataView, at: number, now: number) => boolean,
+): Promise<void> {
   const { keySize, valueSize } = map.info;
-  const { count, keys, values } = map.entries();
-  const view = new DataView(values.buffer);
-  for (let i = 0; i < count; i++) {
-    if (isOld(view, i * valueSize)) map.delete(keys.subarray(i * keySize, (i + 1) * keySize));
+  for (const { count, keys, values } of map.pieces()) {
+    const view = new DataView(values.buffer);
+    const now = monotonicMicros();
+    for (let i = 0; i < count; i++) {
+      if (!isOld(view, i * valueSize, now)) continue;
+      map.delete(keys.subarray(i * keySize, (i + 1) * keySize));
+    }
+    await new Promise((resolve) => setTimeout(resolve));
   }
 }
 

@@ -249,6 +249,27 @@ withShadow("a SYN/ACK whose SYN the tap missed ends the old connection, too", (s
   assert.equal(shadow.flow(ends, "handshakes"), undefined);
 });
 
+withShadow(
+  "the SYN/ACK of a new connection resets what may be left of an ended one",
+  (shadow, ends) => {
+    const reset = fromService(ends, { seq: 2, flags: Bit.RST });
+    for (const syns of [[100], [90, 100], [100, 100]]) {
+      shadow.setFlow(ends, { client_next: 300, replica_ack: 400, irs: 1, iss: 2 });
+      shadow.ingress.testRun(reset);
+      for (const seq of syns) shadow.ingress.testRun(fromClient(ends, { seq, flags: Bit.SYN }));
+      const synAck = fromService(ends, { seq: 200, ack: 101, flags: SYN_ACK });
+      const { verdict, frame } = shadow.ingress.testRun(synAck);
+      assert.equal(verdict, Verdict.PASS);
+      const { seq, flags, source } = readSegment(frame);
+      assert.deepEqual([seq, flags, source], [400, Bit.RST, ends.client]);
+      const { replica_ack, iss } = shadow.flow(ends, "handshakes")!;
+      assert.deepEqual([replica_ack, iss], [101, 200]);
+      assert.equal(shadow.ingress.testRun(synAck).verdict, Verdict.STOLEN, "a second one does not");
+      shadow.forget(ends);
+    }
+  },
+);
+
 withShadow("strangers are counted, and reports of them are rationed", (shadow, ends) => {
   const count = 3000;
   const begin = Math.floor(performance.now() / 1000);

@@ -75,7 +75,7 @@ onStage("sweep: what is over is removed, with its socket, and nothing else", asy
     stamp(7300) | STRANGER_REPORTED,
   ];
   for (const [i, value] of stamps.entries()) {
-    strangers.update(key(i + 1), new Uint8Array(Uint32Array.of(value).buffer));
+    strangers.update(key(i + 1), new Uint8Array(Uint32Array.of(value, 0).buffer));
   }
 
   const portsIn = (map: BpfMap): number[] => {
