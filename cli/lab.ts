@@ -8,7 +8,13 @@ import { buildCommand, buildRouteMap, type CommandContext, type RouteMap } from 
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { PURPOSES } from "../lib/host/packages.ts";
 import type { Family } from "../lib/address.ts";
-import { parseLinkRate, parsePoint, parseRate, parseSize } from "../lib/lab/quantity.ts";
+import {
+  parseLinkRate,
+  parsePoint,
+  parseRate,
+  parseShare,
+  parseSize,
+} from "../lib/lab/quantity.ts";
 import { FAILURES, WORKLOADS } from "../lib/lab/scenario.ts";
 import { checkName } from "../lib/lab/state.ts";
 import { parsePath, runDirFlag, wholeNumber } from "./flags.ts";
@@ -183,6 +189,26 @@ const run = buildCommand({
         brief: "How often, each time in a new lab",
         default: "1",
         placeholder: "N",
+      },
+      heal: {
+        kind: "boolean",
+        brief: "Record at the gateway, and heal what the copied traffic lacks",
+        optional: true,
+        withNegated: false,
+      },
+      tapLoss: {
+        kind: "parsed",
+        parse: parseShare,
+        brief: "Share of the copies that get lost on their way to the backup, such as 1%",
+        optional: true,
+        placeholder: "SHARE",
+      },
+      tapBlackout: {
+        kind: "parsed",
+        parse: wholeNumber(1, 10_000),
+        brief: "Milliseconds before the failure in which every copy gets lost",
+        optional: true,
+        placeholder: "MS",
       },
       plain: {
         kind: "boolean",

@@ -56,6 +56,12 @@ export interface RunFlags extends DemoFlags {
   after: Point;
   /** How often. */
   runs: number;
+  /** Record and heal. */
+  heal?: boolean;
+  /** The share of the copies that get lost, 0 to 1. */
+  tapLoss?: number;
+  /** Milliseconds before the failure in which every copy gets lost. */
+  tapBlackout?: number;
   /** Without t2cp. */
   plain?: boolean;
   /** With output commit. */
@@ -78,18 +84,33 @@ export async function run(flags: RunFlags): Promise<void> {
       mend: "leave out --plain or --commit",
     });
   }
+  const { tapLoss = 0, tapBlackout: blackout = 0 } = flags;
+  const heal = flags.heal === true || tapLoss > 0 || blackout > 0;
+  if (plain && heal) {
+    throw new Failure(ExitStatus.USAGE, "Without t2cp there is no tap, and nothing to heal", {
+      mend: "leave out --plain, or --heal, --tap-loss and --tap-blackout",
+    });
+  }
+  if (blackout > 0 && flags.failure === "none") {
+    throw new Failure(ExitStatus.USAGE, "The blackout comes before a failure", {
+      mend: "leave out --failure none or --tap-blackout",
+    });
+  }
   const amount = amountOf(flags.workload, flags);
   if (!families().includes(flags.family)) {
     throw new Failure(ExitStatus.UNAVAILABLE, "This kernel runs without IPv6", {
       mend: "boot it without ipv6.disable=1",
     });
   }
-  await requirePackages("demo");
+  await requirePackages(tapLoss > 0 || blackout > 0 ? "test" : "demo");
   const scenario: Scenario = {
     ...flags,
     ...amount,
     plain,
     commit,
+    heal,
+    tapLoss,
+    blackout,
     failure: flags.failure ?? (plain ? "none" : "host"),
     link: flags.link ?? 0,
   };
@@ -112,6 +133,9 @@ export async function demo(flags: DemoFlags): Promise<void> {
     after: { share: 0.4 },
     plain: false,
     commit: false,
+    heal: false,
+    tapLoss: 0,
+    blackout: 0,
   };
   if (!flags.json) console.log(introduce(scenario));
   await runAndReport(scenario, { ...flags, runs: 1 });

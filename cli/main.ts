@@ -12,6 +12,7 @@ const commands: Commands = {
   shadow: () => import("./shadow.ts"),
   detect: () => import("./detect.ts"),
   takeover: () => import("./takeover.ts"),
+  replay: () => import("./replay.ts"),
   lab: () => import("./lab.ts"),
   doctor: () => import("./doctor.ts"),
   schema: () => import("./schema.ts"),

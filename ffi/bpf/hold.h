@@ -82,10 +82,14 @@ static __always_inline bool acceptable_ack(const struct control *c, const struct
 	return !after(p->ack, highest) && !after(f->client_ack - (0xffffu << (f->client_wscale & 15)), p->ack);
 }
 
-/* The replica has all that the primary had, and has sent all that the client has. */
+/*
+ * The replica has all that the primary had, and has sent all that the client has. Behind a hole there may be more that
+ * the primary had: its acknowledgement may have been lost along with the bytes.
+ */
 static __always_inline bool in_step(const struct flow *f)
 {
-	return !after(f->client_ack, f->replica_end) && !after(f->primary_ack, f->replica_ack);
+	return !after(f->client_ack, f->replica_end) && !after(f->primary_ack, f->replica_ack) &&
+	       !after(f->client_end, f->client_next);
 }
 
 #endif

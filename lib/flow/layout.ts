@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { formatEndpoint, from16Bytes, type Service, to16Bytes } from "../address.ts";
+import { familyOf, formatEndpoint, from16Bytes, type Service, to16Bytes } from "../address.ts";
 
 /** Values of `enum mode`. */
 export const Mode = { SHADOW: 0, SETTLING: 1, ACTIVE: 2 } as const;
@@ -261,6 +261,26 @@ export function readFlowKey(view: DataView, at: number): FlowEnds {
       view.getUint16(at + FLOW_KEY.server_port),
     ),
   };
+}
+
+/** The `struct flow_key` of a flow; undefined where an end is not `address:port`. */
+export function flowKey({ client, server }: FlowEnds): Uint8Array<ArrayBuffer> | undefined {
+  const key = new Uint8Array(FLOW_KEY.size);
+  const view = new DataView(key.buffer);
+  const write = (end: string, addressAt: number, portAt: number): boolean => {
+    const [, bracketed, plain, port] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(end) ?? [];
+    const address = bracketed ?? plain ?? "";
+    const family = familyOf(address);
+    if (family === undefined || (family === 6) !== (bracketed !== undefined)) return false;
+    // A mapped address has another form, as IPv4.
+    if (Number(port) > 0xffff || family === 6 && address.includes(".")) return false;
+    key.set(to16Bytes(address), addressAt);
+    view.setUint16(portAt, Number(port));
+    return true;
+  };
+  const whole = write(client, FLOW_KEY.client, FLOW_KEY.client_port) &&
+    write(server, FLOW_KEY.server, FLOW_KEY.server_port);
+  return whole ? key : undefined;
 }
 
 /** A flow as the map holds it, without what is of no use outside the programs; windows as on the wire. */

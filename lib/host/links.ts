@@ -57,6 +57,14 @@ export function macOf(name: string): Uint8Array<ArrayBuffer> {
   });
 }
 
+/** The MTU of interface `name`, in bytes; that of Ethernet where it cannot be read. */
+export function mtuOf(name: string): number {
+  const links: { mtu: number }[] = JSON.parse(
+    iproute("ip", "-j", "link", "show", "dev", name) || "[]",
+  );
+  return links[0]?.mtu ?? 1500;
+}
+
 /** Whether interface `name` has the older qdisc that takes clsact's place and has no egress. */
 export function hasIngressQdisc(name: string): boolean {
   return /^qdisc ingress /m.test(iproute("tc", "qdisc", "show", "dev", name));

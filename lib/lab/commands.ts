@@ -27,6 +27,8 @@ export interface CommandOptions {
   multiplier: number;
   /** Whether the client is told only what both servers have acknowledged. */
   commit: boolean;
+  /** Record at the gateway and heal the replicas; false unless given. */
+  heal?: boolean;
 }
 
 /** One part of a command line: what runs on one host. */
@@ -63,6 +65,13 @@ export function planCommands(
   const at = (role: KeeperRole) => runDir === undefined ? [] : ["--run-dir", runDir(role)];
   const [primary, backup] = [hostAddress("primary", family), hostAddress("backup", family)];
   const command = (role: Role, ...argv: string[]): Part => ({ role, argv: ["t2cp", ...argv] });
+  // Both hosts of a lab see the same files; on real ones, ssh -L joins the socket.
+  const recorder = `${runDir === undefined ? "/run/t2cp" : runDir("gateway")}/record.sock`;
+  const heal = command("backup", "replay", "--heal", "--recorder", recorder, ...at("backup"));
+  const record = command(
+    ...["gateway", "record", "--interface", BRIDGE.name, "--backup", backup, ...service] as const,
+    ...["--window", "128M", "--budget", "512M", ...at("gateway")],
+  );
   return [
     {
       what: "shadow",
@@ -71,8 +80,10 @@ export function planCommands(
           ...["backup", "shadow", "--interface", "eth0"] as const,
           ...[...service, ...commit, ...at("backup")],
         ),
+        ...(options.heal ? [heal] : []),
       ],
     },
+    ...(options.heal ? [{ what: "record", parts: [record] }] : []),
     {
       what: "mirror",
       parts: [

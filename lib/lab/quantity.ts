@@ -77,6 +77,18 @@ export function parsePoint(text: string): Point {
   return refuse("Point in time", text, 'write a share such as "40%", or a time such as "1.5s"');
 }
 
+/**
+ * Parses a share, `0.1%`: more than 0 and at most 100 percent.
+ *
+ * @returns the share, more than 0 and at most 1
+ * @throws {Failure} with status USAGE
+ */
+export function parseShare(text: string): number {
+  const percent = Number(/^([0-9]+(?:\.[0-9]+)?)%$/.exec(text)?.[1]);
+  if (percent >= 0.0001 && percent <= 100) return percent / 100;
+  return refuse("Share", text, 'write a percentage such as "1%" or "0.1%"');
+}
+
 /** Formats an amount of bytes with a decimal unit: `200 MB`. */
 export function formatBytes(bytes: number): string {
   const units = ["bytes", "kB", "MB", "GB"];

@@ -40,14 +40,18 @@ export function verbOf({ workload }: Pick<Scenario, "workload">): string {
 
 /** What is run, in one line. */
 export function describeScenario(scenario: Scenario): string {
-  const { family, workload, size, failure, plain, commit } = scenario;
+  const { family, workload, size, failure, plain, commit, tapLoss, blackout } = scenario;
   const amount = workload === "connections"
     ? `${scenario.flows} connections, ${formatBytes(size)} in all,`
     : `${workload} of ${formatBytes(size)}`;
   const what = `${amount} ${describePace(scenario)}${family === 6 ? " over IPv6" : ""}`;
   if (plain) return `${what}, without t2cp`;
-  const end = failure === "host" ? "the primary is cut off" : "nothing fails";
-  return `${what}${commit ? ", with output commit" : ""}; ${end}`;
+  const lossy = tapLoss > 0
+    ? `; ${Number((tapLoss * 100).toFixed(4))} % of the copies get lost`
+    : "";
+  const dark = blackout > 0 ? `; all copies get lost for ${blackout} ms before the failure` : "";
+  const end = failure === "host" ? "; the primary is cut off" : "; nothing fails";
+  return `${what}${commit ? ", with output commit" : ""}${lossy}${dark}${end}`;
 }
 
 function describePace({ workload, flows, rate }: Scenario): string {
@@ -112,9 +116,21 @@ function reportMeasures(measures: Measures, paint: Paint): string[] {
       rows.push(["  after the takeover", speed(measures.throughput_after)]);
     }
   }
+  rows.push(...healingRows(measures));
   const lines = rows.map(([name, value]) => `  ${name.padEnd(30)}  ${value}`);
   lines.push(`  ${verdict(measures, paint)}`);
   return lines;
+}
+
+function healingRows({ healing }: Measures): [string, string][] {
+  if (healing === undefined) return [];
+  const { dropped, gaps, healed, healed_bytes, lost_bytes, took_ms, took_ms_max } = healing;
+  return [
+    ["copies lost", `${dropped}, in ${gaps} gaps`],
+    ["gaps healed", `${healed}, ${formatBytes(healed_bytes)}`],
+    ["  gap to acknowledgement", `${formatMillis(took_ms)}, at most ${formatMillis(took_ms_max)}`],
+    ...(lost_bytes > 0 ? [["  lost for good", formatBytes(lost_bytes)] as [string, string]] : []),
+  ];
 }
 
 function verdict({ ok, problem, failure }: Measures, paint: Paint): string {
@@ -134,6 +150,9 @@ export function reportResult(result: Result, paint: Paint): string[] {
     row("longest silence at the client", result.stall_ms, result.stall_ms_max),
     row("failure to detection", result.detect_ms, result.detect_ms_max),
     row("takeover to first new byte", result.takeover_ms, result.takeover_ms_max),
+    ...(result.healing === undefined ? [] : [
+      row("gap to acknowledgement", result.healing.took_ms, result.healing.took_ms_max),
+    ]),
     `  ${verdict(result, paint)}`,
   ];
 }

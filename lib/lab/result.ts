@@ -5,7 +5,7 @@
  */
 
 import { maximum, median } from "./measure.ts";
-import type { Measures, TakeoverSpread } from "./scenario.ts";
+import type { HealingMeasures, Measures, TakeoverSpread } from "./scenario.ts";
 
 /** The measurements of a whole scenario: medians, and the worst of each duration. */
 export interface Result extends Measures {
@@ -36,6 +36,7 @@ export function sumUp(
   const millis = (field: Duration) => rounded(median(all(field)), 3);
   const speed = (field: Speed) => rounded(median(all(field)), 0);
   const spreads = runs.flatMap(({ takeover_flows_ms: spread }) => spread ?? []);
+  const healings = runs.flatMap(({ healing }) => healing ?? []);
   const failures = runs.flatMap(({ failures }) => typeof failures === "number" ? failures : []);
   const problems = new Set(runs.flatMap(({ problem }) => problem ?? []));
   const bytes = median(runs.map((run) => run.bytes)) ?? 0;
@@ -61,7 +62,24 @@ export function sumUp(
     throughput: speed("throughput"),
     throughput_before: speed("throughput_before"),
     throughput_after: speed("throughput_after"),
+    ...(healings.length === 0 ? {} : { healing: sumUpHealings(healings) }),
     ...(problems.size === 0 ? {} : { problem: [...problems].join("; ") }),
+  };
+}
+
+/** What was healed in all runs; the median of their medians, and the longest time of all. */
+function sumUpHealings(healings: readonly HealingMeasures[]): HealingMeasures {
+  type Sum = "dropped" | "gaps" | "healed" | "healed_bytes" | "lost_bytes";
+  const sum = (field: Sum) => healings.reduce((total, healing) => total + healing[field], 0);
+  const took = median(healings.map((healing) => healing.took_ms));
+  return {
+    dropped: sum("dropped"),
+    gaps: sum("gaps"),
+    healed: sum("healed"),
+    healed_bytes: sum("healed_bytes"),
+    lost_bytes: sum("lost_bytes"),
+    took_ms: took === null ? null : Number(took.toFixed(3)),
+    took_ms_max: maximum(healings.map((healing) => healing.took_ms_max)),
   };
 }
 

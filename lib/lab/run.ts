@@ -18,6 +18,8 @@ import { maximum, type Progress, toMillis } from "./measure.ts";
 import type { Recorder } from "./recorder.ts";
 import type { ServerRole } from "./servers.ts";
 import { shapeClientLink, shapeServerLink } from "./shaping.ts";
+import { healingMeasures } from "./healing.ts";
+import { type TapDrops, TapLoss } from "./tap_loss.ts";
 import { run, until } from "./system.ts";
 import { dueSeconds } from "./pace.ts";
 import { ROUTES, SERVICE_PLACES } from "./topology.ts";
@@ -95,6 +97,11 @@ async function runInLab(
     say("starting mirror, shadow, detect and takeover");
     commands = await Commands.start(lab, options, recorder, signal);
   }
+  const tap = await beginLoss(lab, scenario, workload);
+  // From the takeover on, what looks like a copy is none.
+  const dropped = tap === undefined || commands === undefined || scenario.failure === "none"
+    ? undefined
+    : commands.waitFor("failed", timeLimit(scenario) * 1000).then(() => tap.end(), () => undefined);
   say(`running the client of workload "${scenario.workload}"`);
   const trace: Trace = { progress: workload.progress };
   const problems: string[] = [];
@@ -105,7 +112,7 @@ async function runInLab(
   try {
     await orInterrupted(
       Promise.race([
-        transfer(lab, scenario, workload, client, trace, recorder),
+        transfer(lab, scenario, workload, client, trace, recorder, tap),
         ...(commands === undefined ? [] : [commands.broken]),
       ]),
       signal,
@@ -116,11 +123,56 @@ async function runInLab(
   }
   await workload.stopClient();
   await client;
+  if (problems.length === 0 && !await replicaIsWhole(scenario, workload)) {
+    problems.push("the replica's content differs");
+  }
   await commands?.stop();
+  const healing = commands === undefined || !scenario.heal
+    ? undefined
+    : healingMeasures(commands.events, await drops(scenario, tap, dropped));
+  if (healing !== undefined && healing.lost_bytes > 0) {
+    problems.push(`${healing.lost_bytes} bytes are lost for the replica`);
+  }
   if (commands !== undefined) problems.push(...examine(scenario, commands, trace));
   const equal = await workload.verify(scenario.failure === "host" ? "backup" : "primary");
   if (!equal) problems.push("the content differs");
-  return { measures: measure(scenario, workload, trace, equal, problems, commands), trace };
+  const measures = measure(scenario, workload, trace, equal, problems, commands);
+  return { measures: { ...measures, ...(healing === undefined ? {} : { healing }) }, trace };
+}
+
+async function beginLoss(
+  lab: Lab,
+  { family, tapLoss, blackout }: Scenario,
+  { port }: Workload,
+): Promise<TapLoss | undefined> {
+  if (tapLoss === 0 && blackout === 0) return undefined;
+  const tap = new TapLoss(lab, family, port);
+  await tap.begin(tapLoss);
+  return tap;
+}
+
+/** What the tap has lost. */
+async function drops(
+  { failure }: Scenario,
+  tap: TapLoss | undefined,
+  dropped: Promise<TapDrops | undefined> | undefined,
+): Promise<TapDrops | undefined> {
+  return failure === "host" ? await dropped : await tap?.end();
+}
+
+/** What a healed replica may still need after its client's end, in milliseconds. */
+const LAST_HEALINGS = 5000;
+
+/** Whether the replica of an upload has got all of it, though its primary has not failed. */
+async function replicaIsWhole(scenario: Scenario, workload: Workload): Promise<boolean> {
+  const { failure, heal } = scenario;
+  if (failure !== "none" || !heal || scenario.workload !== "upload") return true;
+  const end = performance.now() + LAST_HEALINGS;
+  while (!await workload.verify("backup")) {
+    if (performance.now() > end) return false;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return true;
 }
 
 function makeWorkload(lab: Lab, scenario: Scenario): Workload {
@@ -161,6 +213,7 @@ async function transfer(
   client: Promise<unknown>,
   trace: Trace,
   recorder: Recorder,
+  tap: TapLoss | undefined,
 ): Promise<void> {
   let ended = false;
   const end = client.then(() => ended = true);
@@ -174,6 +227,11 @@ async function transfer(
       if (!await until(due, seconds * 1000, 2)) throw tooLate(scenario, seconds);
       if (ended) {
         throw new Failure(ExitStatus.UNAVAILABLE, "The client ended before the failure was due");
+      }
+      if (scenario.blackout > 0) {
+        await tap?.loseAll();
+        recorder.emit("lab.mark", { what: "every copy gets lost" });
+        await new Promise((resolve) => setTimeout(resolve, scenario.blackout));
       }
       trace.cut = await cut.cut();
       recorder.emit("lab.mark", { what: "primary cut off", time: formatTime(trace.cut) });

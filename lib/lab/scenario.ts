@@ -46,6 +46,12 @@ export interface Scenario {
   plain: boolean;
   /** Whether the client is told only what both servers have acknowledged. */
   commit: boolean;
+  /** Record at the gateway and heal the replicas. */
+  heal: boolean;
+  /** The share of the copies that get lost on their way to the backup, 0 to 1. */
+  tapLoss: number;
+  /** For how long before the failure every copy gets lost, in milliseconds. */
+  blackout: number;
 }
 
 /** The measurements of one run; durations in milliseconds, null where there is none. */
@@ -80,10 +86,30 @@ export interface Measures {
   throughput_before: number | null;
   /** Bytes a second after the first new byte. */
   throughput_after: number | null;
+  /** What was healed; absent where nobody healed. */
+  healing?: HealingMeasures;
   /** Why the run is not ok. */
   problem?: string;
   /** Further fields of the workload. */
   [field: string]: unknown;
+}
+
+/** What was lost on the tap and healed. */
+export interface HealingMeasures {
+  /** Copies that were dropped. */
+  dropped: number;
+  /** Gaps that the shadow reported. */
+  gaps: number;
+  /** Gaps that were healed, reported or not. */
+  healed: number;
+  /** Their bytes. */
+  healed_bytes: number;
+  /** Bytes that were lost for good. */
+  lost_bytes: number;
+  /** The median of the times from gap to acknowledgement, in milliseconds; null where there was none. */
+  took_ms: number | null;
+  /** The longest of them. */
+  took_ms_max: number | null;
 }
 
 /** When the flows had their first new byte, in milliseconds since the takeover's trigger. */

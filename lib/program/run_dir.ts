@@ -103,6 +103,25 @@ export function takeLock(runDir: string, name: string): Disposable {
   return { [Symbol.dispose]: () => file.close() };
 }
 
+/** The name of the lock, and of the control socket, of who heals the flows on this host: `t2cp replay --heal`. */
+export const HEALER = "replay";
+
+/** Whether some process has the lock of command `name` in the run directory. */
+export function isLockTaken(runDir: string, name: string): boolean {
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(join(runDir, `${name}.lock`), { read: true });
+  } catch {
+    return false;
+  }
+  try {
+    // Shared, and for a moment only: who takes it meanwhile must not be turned away by two who ask.
+    return !file.tryLockSync(false);
+  } finally {
+    file.close();
+  }
+}
+
 /** What a command notes about its pins, for its next start and for `takeover`. */
 export interface InstanceRecord {
   /** The interface that carries the programs. */

@@ -31,6 +31,8 @@ export const MissingReason = {
 export type Fetched =
   /** Bytes in base64, from sequence number `seq` on. */
   | { segment: { seq: number; data: string } }
+  /** The client's FIN has sequence number `seq`. */
+  | { fin: { seq: number } }
   /** The bytes of [`from`, `to`) are not there. */
   | { missing: { from: number; to: number; reason: string } };
 
@@ -156,6 +158,11 @@ export function* fetched(
   while (done < length) {
     const slot = find(recorder, key);
     const seq = from + done >>> 0;
+    if (isFin(recorder, slot, seq)) {
+      yield { fin: { seq } };
+      done += 1;
+      continue;
+    }
     const present = slot < 0 ? 0 : gather(recorder, slot, seq, length - done, scratch);
     if (present > 0) {
       yield { segment: { seq, data: scratch.subarray(0, present).toBase64() } };
@@ -167,7 +174,8 @@ export function* fetched(
     while (done + missing < length) {
       const at = seq + missing >>> 0;
       const gap = slot < 0 ? length - done : absent(recorder, slot, at, length - done - missing);
-      if (gap === 0 || missing > 0 && reasonAt(recorder, slot, at) !== reason) break;
+      if (gap === 0 || isFin(recorder, slot, at)) break;
+      if (missing > 0 && reasonAt(recorder, slot, at) !== reason) break;
       missing += gap;
     }
     yield { missing: { from: seq, to: seq + missing >>> 0, reason } };
@@ -183,6 +191,10 @@ function mayCome(recorder: Recorder, key: Int32Array, from: number, length: numb
   for (let done = 0; done < length;) {
     const seq = from + done >>> 0;
     const at = seq & BLOCK - 1;
+    if (isFin(recorder, slot, seq)) {
+      done += 1;
+      continue;
+    }
     const gap = absent(recorder, slot, seq, length - done);
     if (gap > 0 && reasonAt(recorder, slot, seq) === MissingReason.UNSEEN) return true;
     done += gap > 0
@@ -220,9 +232,10 @@ function gather(
  */
 function absent(recorder: Recorder, slot: number, seq: number, limit: number): number {
   const { store } = recorder.holdings;
-  const { replica, droppedTo } = recorder.states;
+  const { replica, droppedTo, clientFin, flags } = recorder.states;
   const at = seq & BLOCK - 1;
-  for (const mark of [replica[slot]!, droppedTo[slot]!]) {
+  const fin = (flags[slot]! & Flag.CLIENT_FIN) === 0 ? seq : clientFin[slot]!;
+  for (const mark of [replica[slot]!, droppedTo[slot]!, fin]) {
     const distance = mark - seq | 0;
     if (distance > 0) limit = Math.min(limit, distance);
   }
@@ -238,6 +251,12 @@ function reasonAt(recorder: Recorder, slot: number, seq: number): string {
   if ((flags[slot]! & Flag.REPLICA) !== 0 && behind(replica[slot]!)) return MissingReason.FREED;
   if ((flags[slot]! & Flag.DROPPED) !== 0 && behind(droppedTo[slot]!)) return MissingReason.DROPPED;
   return MissingReason.UNSEEN;
+}
+
+/** Whether the client's FIN has sequence number `seq`: it takes one, and is no byte. */
+function isFin({ states }: Recorder, slot: number, seq: number): boolean {
+  return slot >= 0 && (states.flags[slot]! & Flag.CLIENT_FIN) !== 0 &&
+    (states.clientFin[slot]! - seq | 0) === 0;
 }
 
 function find(recorder: Recorder, key: Int32Array): number {

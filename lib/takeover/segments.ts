@@ -4,7 +4,7 @@
  * @module
  */
 import type { Injector } from "../../ffi/libpcap.ts";
-import { after, FLOW } from "../flow/layout.ts";
+import { after, FLOW, FLOW_KEY } from "../flow/layout.ts";
 import { Flag, NOTHING, SegmentFrames } from "./frames.ts";
 
 /** Where a flow stands in what a map gave: its key at `keyAt` in `keys`, itself at `at` in `flows`. */
@@ -33,6 +33,21 @@ export function lostBytes(place: FlowPlace): number {
   const shown = flows.getUint32(at + FLOW.client_next, true);
   return after(primary, shown) ? Math.min((primary - shown) >>> 0, missingBytes(place)) : 0;
 }
+
+/** Whether the client has sent bytes behind others that the replica lacks. */
+export function hasHole({ flows, at }: FlowPlace): boolean {
+  const shown = flows.getUint32(at + FLOW.client_next, true);
+  const replica = flows.getUint32(at + FLOW.replica_ack, true);
+  const whole = after(replica, shown) ? replica : shown;
+  return after(flows.getUint32(at + FLOW.client_end, true), whole);
+}
+
+/** The flow's key as text. */
+export function nameOf({ keys, keyAt }: FlowPlace): string {
+  return decoder.decode(new Uint8Array(keys.buffer, keys.byteOffset + keyAt, FLOW_KEY.size));
+}
+
+const decoder = new TextDecoder("latin1");
 
 const ONE_BYTE = new Uint8Array(1);
 

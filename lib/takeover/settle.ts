@@ -14,8 +14,8 @@ const ANNOUNCE_AGAIN: readonly number[] = [100, 500, 1000, 2000];
 const QUIET = 500;
 /** A handshake may complete as long as this after the takeover, in milliseconds: three retransmissions of a SYN/ACK. */
 const HALF_OPEN = 7000;
-/** By then a replica has taken in what it can: who lacks bytes still is reset, in milliseconds after the takeover. */
-const LAST = 2000;
+/** From then on it is looked less often, in milliseconds after the takeover. */
+const LATE = 5000;
 
 /**
  * Wakes and announces again, removes flows from the care of the programs as they come into step, and enters active
@@ -41,7 +41,7 @@ export async function settle(
       takeover.announce();
     }
     if (elapsed >= QUIET) {
-      const { left, reset } = takeover.letGo(elapsed >= LAST);
+      const { left, reset } = takeover.letGo(start + elapsed);
       onReset(reset);
       if (left + halfOpen(takeover, elapsed) === 0) {
         takeover.finish();
@@ -51,7 +51,7 @@ export async function settle(
     const next = Math.min(
       wakes[0] ?? Infinity,
       announcements[0] ?? Infinity,
-      elapsed + (elapsed < LAST ? 100 : 1000),
+      elapsed + (elapsed < LATE ? 100 : 1000),
     );
     await pause(Math.max(1, next - elapsed), stop);
   }

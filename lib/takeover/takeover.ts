@@ -22,10 +22,23 @@ import {
 } from "../flow/layout.ts";
 import { macOf } from "../host/links.ts";
 import { openPinnedMaps } from "../program/instance.ts";
-import { type InstanceRecord, pinDir, readRecord } from "../program/run_dir.ts";
+import {
+  HEALER,
+  type InstanceRecord,
+  isLockTaken,
+  pinDir,
+  readRecord,
+} from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
 import { arpAnnouncement, neighbourAdvertisement, nobodysFrame } from "./frames.ts";
-import { type FlowPlace, FlowSegments, lostBytes, missingBytes } from "./segments.ts";
+import {
+  type FlowPlace,
+  FlowSegments,
+  hasHole,
+  lostBytes,
+  missingBytes,
+  nameOf,
+} from "./segments.ts";
 
 /** How often the code of the event runs before it; enough for V8 to compile it. */
 const REHEARSALS = 200;
@@ -48,6 +61,17 @@ export interface Woken {
   reset: ResetFlow[];
 }
 
+/** A flow whose replica lacks bytes. */
+interface Incomplete {
+  /** The replica's RCV.NXT when it last moved. */
+  ack: number;
+  /** Since when it has not, in milliseconds. */
+  since: number;
+}
+
+/** A replica that lacks bytes, and gets none for this long, will not get them, in milliseconds. */
+const PATIENCE = 2000;
+
 /** What is ready before the event comes: maps, sockets, frames. */
 export class Takeover implements Disposable {
   /** The interface that speaks after the takeover. */
@@ -64,6 +88,7 @@ export class Takeover implements Disposable {
   readonly #maps: Map<string, BpfMap>;
   readonly #control: Control;
   #batch: Batch;
+  #incomplete = new Map<string, Incomplete>();
   readonly #wire: Injector;
   readonly #inward: Injector;
   readonly #announcements: Uint8Array<ArrayBuffer>[];
@@ -190,17 +215,22 @@ export class Takeover implements Disposable {
     }
   }
 
+  /** Whether somebody on this host gives the replicas what they lack. */
+  get healed(): boolean {
+    return isLockTaken(this.#runDir, HEALER);
+  }
+
   /**
-   * Wakes every flow. One whose replica lacks bytes that the client will not send again is reset at both ends instead:
-   * wrong content would be worse. With output commit the client sends them again.
+   * Wakes every flow. One whose replica lacks bytes that the client will not send again, and nobody heals, is reset at
+   * both ends instead: wrong content would be worse. With output commit the client sends them again.
    */
   wake(): Woken {
     const result: Woken = { woken: 0, behind: 0, lost: 0, reset: [] };
-    const { committed } = this.#control;
+    const kept = this.#control.committed || this.healed;
     this.#eachFlow((place) => {
       if (place.flows.getUint8(place.at + FLOW.replica_reset) !== 0) {
         result.lost += 1;
-      } else if (!committed && lostBytes(place) > 0) {
+      } else if (!kept && lostBytes(place) > 0) {
         result.reset.push(this.#reset(place));
       } else {
         this.#try(() => this.#segments.wake(place));
@@ -212,27 +242,45 @@ export class Takeover implements Disposable {
   }
 
   /**
-   * Ends the programs' care for the flows that are in step with their clients. With `last`, those whose replica still
-   * lacks bytes of the client are reset. Returns how many flows are left: without care, a client that is ahead of its
-   * replica would not be heard.
+   * Ends the programs' care for the flows that are in step with their clients, at `now` in milliseconds of a monotonic
+   * clock. One whose replica lacks bytes of the client is reset once it has got none for {@linkcode PATIENCE}. Returns
+   * how many flows are left: without care, a client that is ahead of its replica would not be heard.
    */
-  letGo(last: boolean): { left: number; reset: ResetFlow[] } {
+  letGo(now: number): { left: number; reset: ResetFlow[] } {
     const result: { left: number; reset: ResetFlow[] } = { left: 0, reset: [] };
+    const incomplete = new Map<string, Incomplete>();
+    const { healed } = this;
     this.#eachFlow((place) => {
       const { flows, at } = place;
       const clientAck = flows.getUint32(at + FLOW.client_ack, true);
       const behind = after(clientAck, flows.getUint32(at + FLOW.replica_end, true));
+      const lacks = missingBytes(place) > 0 || healed && hasHole(place);
       if (flows.getUint8(at + FLOW.replica_reset) !== 0) {
         this.#forget(place);
-      } else if (missingBytes(place) > 0) {
-        if (last) result.reset.push(this.#reset(place));
-        else result.left += 1;
+      } else if (lacks) {
+        const name = nameOf(place);
+        const ack = flows.getUint32(at + FLOW.replica_ack, true);
+        const known = this.#incomplete.get(name);
+        const flow = known?.ack === ack ? known : { ack, since: now };
+        const patient = now - flow.since < PATIENCE;
+        if (!patient && missingBytes(place) > 0) {
+          result.reset.push(this.#reset(place));
+        } else if (!patient) {
+          // Its client has not been told that it has arrived, as far as is known, and sends it again.
+          this.#forget(place);
+        } else {
+          incomplete.set(name, flow);
+          result.left += 1;
+        }
       } else if (!behind) {
+        // Its client may wait for an acknowledgement that means something to it.
+        if (this.#incomplete.has(nameOf(place))) this.#try(() => this.#segments.wake(place));
         this.#forget(place);
       } else {
         result.left += 1;
       }
     });
+    this.#incomplete = incomplete;
     return result;
   }
 

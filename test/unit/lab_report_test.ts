@@ -19,6 +19,9 @@ const scenario: Scenario = {
   after: { share: 0.4 },
   plain: false,
   commit: false,
+  heal: false,
+  tapLoss: 0,
+  blackout: 0,
 };
 
 function measures(fields: Partial<Measures> = {}): Measures {

@@ -1,0 +1,285 @@
+/**
+ * One connection to the recorder's socket: requests go out one behind the other, answers come in the same order.
+ *
+ * @module
+ */
+import { NdjsonWriter, readLines } from "../ndjson.ts";
+import type { FlowEnds } from "../flow/layout.ts";
+import { lengthOf, type Range } from "./ranges.ts";
+
+/** The longest line of an answer: 48 KiB in base64, and what stands around them. */
+const MAX_LINE = 128 * 1024;
+/** Requests under way at once. */
+const MAX_REQUESTS = 32;
+/** Bytes asked for and not answered, at once; one request may always go. */
+const MAX_BYTES = 4 << 20;
+/** Between two attempts to connect, in milliseconds: the first, and the most. */
+const FIRST_PAUSE = 20;
+const LONGEST_PAUSE = 200;
+
+/** The recorder has gone, or cannot be reached; the request may be made again. */
+export class RecorderGone extends Error {
+  /** `why` completes the sentence "The recorder …". */
+  constructor(why: string, cause?: unknown) {
+    super(`The recorder ${why}`, { cause });
+    this.name = "RecorderGone";
+  }
+}
+
+/** The recorder has refused a request, in its own words. */
+export class RecorderRefused extends Error {
+  /** `reason` is the recorder's. */
+  constructor(reason: string) {
+    super(reason);
+    this.name = "RecorderRefused";
+  }
+}
+
+/** Takes what a `fetch` brings, as it comes. */
+export interface FetchReceiver {
+  /** Bytes of the client from sequence number `seq` on. */
+  segment(seq: number, data: Uint8Array): void;
+  /** The client's FIN has this sequence number. */
+  fin(seq: number): void;
+  /** Bytes that the recorder does not have, and why. */
+  missing(range: Range, reason: string): void;
+}
+
+/** What the recorder knows of a flow. */
+export interface RecordedFlow extends FlowEnds {
+  /** Sequence number behind the last byte of the client that it has seen. */
+  end: number;
+  /** What the service's host has acknowledged; absent where that was not seen. */
+  primary_ack?: number;
+}
+
+/** What a client of the recorder has seen. */
+export interface RecorderStats {
+  /** Requests sent. */
+  requests: number;
+  /** Connections made. */
+  connections: number;
+  /** Connections lost. */
+  disconnections: number;
+}
+
+/** A request under way. */
+interface Pending {
+  bytes: number;
+  line(answer: Record<string, unknown>): void;
+  done: PromiseWithResolvers<void>;
+}
+
+/** Opens the connection; a test gives its own. */
+export type Connect = () => Promise<Deno.Conn>;
+
+/** Connects to the Unix socket at `path`. */
+export function connectTo(path: string): Connect {
+  return () => Deno.connect({ transport: "unix", path });
+}
+
+/** See the module. It connects by itself, and again where the connection is lost. */
+export class RecorderClient implements AsyncDisposable {
+  /** Counted from the start. */
+  readonly stats: RecorderStats = { requests: 0, connections: 0, disconnections: 0 };
+  /** Called each time the recorder is reached, or was and is not any more. */
+  onChange: (connected: boolean, why: string) => void = () => {};
+  readonly #connect: Connect;
+  readonly #closing = new AbortController();
+  readonly #running: Promise<void>;
+  #connection: Deno.Conn | undefined;
+  #writer: NdjsonWriter | undefined;
+  #pending: Pending[] = [];
+  #bytes = 0;
+
+  /** Connects by `connect`, again and again, from now on. */
+  constructor(connect: Connect) {
+    this.#connect = connect;
+    this.#running = this.#run();
+  }
+
+  /** Whether the recorder is reached at the moment. */
+  get connected(): boolean {
+    return this.#connection !== undefined;
+  }
+
+  /** Whether `bytes` more may be asked for now. */
+  hasRoom(bytes: number): boolean {
+    return this.#pending.length === 0 ||
+      this.#pending.length < MAX_REQUESTS && this.#bytes + bytes <= MAX_BYTES;
+  }
+
+  /**
+   * Asks for the bytes of `range`, and resolves when all of the answer was received.
+   *
+   * @throws {RecorderGone} where the recorder cannot be reached, or goes before it has answered
+   * @throws {RecorderRefused} where it does not answer such a request
+   */
+  fetch(flow: FlowEnds, range: Range, receiver: FetchReceiver): Promise<void> {
+    const { client, server } = flow;
+    const { from, to } = range;
+    return this.#request(
+      { request: "fetch", client, server, from, to },
+      lengthOf(range),
+      (answer) => {
+        const { segment, missing, fin } = answer as {
+          segment?: { seq: number; data: string };
+          missing?: Range & { reason: string };
+          fin?: { seq: number };
+        };
+        if (segment !== undefined) {
+          receiver.segment(segment.seq >>> 0, Uint8Array.fromBase64(segment.data));
+        }
+        if (fin !== undefined) receiver.fin(fin.seq >>> 0);
+        if (missing !== undefined) {
+          const range = { from: missing.from >>> 0, to: missing.to >>> 0 };
+          receiver.missing(range, String(missing.reason));
+        }
+      },
+    );
+  }
+
+  /**
+   * Tells what the replicas have acknowledged, of at most 1,000 flows.
+   *
+   * @throws {RecorderGone} as {@linkcode RecorderClient.fetch} does
+   * @throws {RecorderRefused} too
+   */
+  acknowledge(flows: readonly (FlowEnds & { upto: number })[]): Promise<void> {
+    return this.#request({ request: "ack", flows }, 0, () => {});
+  }
+
+  /**
+   * All flows that the recorder knows.
+   *
+   * @throws {RecorderGone} as {@linkcode RecorderClient.fetch} does
+   * @throws {RecorderRefused} too
+   */
+  async flows(): Promise<RecordedFlow[]> {
+    const flows: RecordedFlow[] = [];
+    await this.#request({ request: "flows" }, 0, (answer) => {
+      const flow = answer["flow"] as RecordedFlow | undefined;
+      if (typeof flow?.end === "number") flows.push(flow);
+    });
+    return flows;
+  }
+
+  /** Closes the connection; requests under way fail. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    this.#close();
+    await this.#running;
+  }
+
+  async #request(
+    request: object,
+    bytes: number,
+    line: (answer: Record<string, unknown>) => void,
+  ): Promise<void> {
+    // A write that fails ends the connection; its reader sees that, and fails what is under way.
+    if (this.#writer === undefined) throw new RecorderGone("cannot be reached");
+    const pending = { bytes, line, done: Promise.withResolvers<void>() };
+    // Whoever asked awaits it, but maybe only after it has failed.
+    pending.done.promise.catch(() => {});
+    this.#pending.push(pending);
+    this.#bytes += bytes;
+    this.stats.requests += 1;
+    this.#writer.write(request);
+    await pending.done.promise;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closing;
+    let pause = FIRST_PAUSE;
+    while (!signal.aborted) {
+      let why: unknown = "has closed the connection";
+      try {
+        const connection = await this.#connect();
+        if (signal.aborted) {
+          connection.close();
+          return;
+        }
+        this.#connection = connection;
+        this.#writer = new NdjsonWriter(connection);
+        this.stats.connections += 1;
+        this.onChange(true, "");
+        pause = FIRST_PAUSE;
+        await this.#read(connection);
+      } catch (error) {
+        why = error;
+      }
+      const was = this.#connection !== undefined;
+      this.#close();
+      if (was) this.stats.disconnections += 1;
+      this.#fail(why);
+      if (signal.aborted) return;
+      this.onChange(false, String(why instanceof Error ? why.message : why));
+      await sleep(pause, signal);
+      pause = Math.min(pause * 2, LONGEST_PAUSE);
+    }
+  }
+
+  async #read(connection: Deno.Conn): Promise<void> {
+    for await (const line of readLines(inputOf(connection), { maxLine: MAX_LINE })) {
+      if ("error" in line) throw new RecorderGone(`has sent a line that cannot be: ${line.error}`);
+      const answer: unknown = JSON.parse(line.line);
+      const pending = this.#pending[0];
+      if (pending === undefined || typeof answer !== "object" || answer === null) {
+        throw new RecorderGone("has sent a line that nobody asked for");
+      }
+      const { ok, error } = answer as { ok?: unknown; error?: unknown };
+      if (ok === undefined) {
+        pending.line(answer as Record<string, unknown>);
+        continue;
+      }
+      this.#pending.shift();
+      this.#bytes -= pending.bytes;
+      if (ok === true) pending.done.resolve();
+      else pending.done.reject(new RecorderRefused(String(error)));
+    }
+  }
+
+  #fail(why: unknown): void {
+    const failed = this.#pending;
+    this.#pending = [];
+    this.#bytes = 0;
+    for (const { done } of failed) {
+      done.reject(why instanceof RecorderGone ? why : new RecorderGone("has gone", why));
+    }
+  }
+
+  #close(): void {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    this.#writer = undefined;
+    try {
+      connection?.close();
+    } catch {
+      // Closed already.
+    }
+  }
+}
+
+/** What comes in; the connection's own stream would close it. */
+function inputOf(connection: Deno.Conn): ReadableStream<Uint8Array> {
+  const chunk = new Uint8Array(256 * 1024);
+  return new ReadableStream({
+    async pull(controller): Promise<void> {
+      const length = await connection.read(chunk);
+      if (length === null) controller.close();
+      else controller.enqueue(chunk.slice(0, length));
+    },
+  }, { highWaterMark: 0 });
+}
+
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", done);
+  });
+}
