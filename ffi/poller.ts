@@ -49,15 +49,23 @@ export class Poller {
    *
    * @throws {SystemError} EBADF where a descriptor was closed
    */
-  async wait(micros: number): Promise<void> {
+  wait(micros: number): Promise<void> {
+    return this.#poll(micros, this.#pollfds.length / POLLFD_SIZE);
+  }
+
+  /** Like {@linkcode Poller.wait}, but the descriptors may be readable all the while. */
+  rest(micros: number): Promise<void> {
+    return this.#poll(micros, 1);
+  }
+
+  async #poll(micros: number, count: number): Promise<void> {
     if (this.#closed || this.#pending !== undefined) {
       throw new TypeError("Poller is closed or busy");
     }
     const nanos = BigInt(Math.ceil(Math.min(Math.max(micros, 0), MAX_WAIT) * 1000));
     this.#timeout[0] = nanos / 1_000_000_000n;
     this.#timeout[1] = nanos % 1_000_000_000n;
-    const count = BigInt(this.#pollfds.length / POLLFD_SIZE);
-    this.#pending = libc().ppoll(this.#pollfds, count, this.#timeout, null);
+    this.#pending = libc().ppoll(this.#pollfds, BigInt(count), this.#timeout, null);
     try {
       // Its only failure with sound arguments is EINTR, which is an early end.
       await this.#pending;
@@ -66,7 +74,7 @@ export class Poller {
     }
     libc().eventfd_read(this.#wakeup, this.#counter);
     const view = new DataView(this.#pollfds.buffer);
-    for (let at = 0; at < this.#pollfds.length; at += POLLFD_SIZE) {
+    for (let at = 0; at < count * POLLFD_SIZE; at += POLLFD_SIZE) {
       if (view.getInt16(at + 6, true) & POLLNVAL) {
         throw new SystemError("poll file descriptors", constants.errno.EBADF);
       }

@@ -50,6 +50,15 @@ const DRAIN_LIMIT = 1024;
 /** The shortest time between two stats events, microseconds. */
 const MIN_STATS_INTERVAL = 100_000;
 
+/** With more sessions, the loop takes their packets and timers together that come within a rest. */
+const FEW = 16;
+
+/** The rest, as a share of the shortest interval: so much later may a failure be detected. */
+const REST = 1 / 100;
+
+/** How often the intervals are looked at for that, microseconds. */
+const LOOK = 100_000;
+
 /** The longest time between two turns of the loop, microseconds: a longer one was not asked for. */
 const MAX_WAIT = 200_000;
 
@@ -62,6 +71,8 @@ export class Detector {
   readonly #endpoint: Endpoint;
   readonly #targets = new Map<Peer, string>();
   readonly #port: number;
+  #rest = 0;
+  #lookAt = 0;
   #nextStats: number;
 
   /** Does nothing before {@linkcode Detector.run}. */
@@ -112,13 +123,28 @@ export class Detector {
         if (now >= this.#nextStats) this.#stats(now);
         const next = Math.min(this.#endpoint.nextDeadline(), this.#nextStats, end);
         expected = Math.min(Math.max(next, now), now + MAX_WAIT);
-        await network.wait(expected - clock());
+        const rest = this.#restTime(now);
+        if (expected < now + rest) {
+          expected = now + rest;
+          await network.rest(expected - clock());
+        } else {
+          await network.wait(expected - clock());
+        }
       }
     } finally {
       stop.removeEventListener("abort", wake);
       this.#endpoint.close();
       await network.close();
     }
+  }
+
+  /** How long packets and timers may wait for each other, microseconds. */
+  #restTime(now: number): number {
+    if (now < this.#lookAt) return this.#rest;
+    this.#lookAt = now + LOOK;
+    const { size, shortestInterval } = this.#endpoint;
+    this.#rest = size > FEW ? REST * shortestInterval : 0;
+    return this.#rest;
   }
 
   /** Takes every packet that waits: a detector that was late itself must not blame the peer. */

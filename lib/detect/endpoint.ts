@@ -70,6 +70,15 @@ export class Endpoint {
     return this.#peers.size;
   }
 
+  /** The shortest interval of all sessions, either way, microseconds; `Infinity` without any. */
+  get shortestInterval(): number {
+    let shortest = Infinity;
+    for (const { session } of this.#peers) {
+      shortest = Math.min(shortest, session.transmitInterval, session.receiveInterval);
+    }
+    return shortest;
+  }
+
   /** Adds an active session with `address`, called `name`, that `watch` makes a watcher for. */
   add(address: UdpAddress, name: string, now: number, watch?: (peer: Peer) => Watcher): void {
     const peer = this.#open(address, "active", this.#options.timers, { name });

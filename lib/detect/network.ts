@@ -66,7 +66,9 @@ export interface Network {
   connect(peer: UdpAddress, local?: Uint8Array): Sender;
   /** Waits for a packet, for {@linkcode Network.wake}, or at most `micros` microseconds. */
   wait(micros: number): Promise<void>;
-  /** Ends the wait. */
+  /** Waits for {@linkcode Network.wake}, or at most `micros` microseconds: packets may come together. */
+  rest(micros: number): Promise<void>;
+  /** Ends the wait or the rest. */
   wake(): void;
   /** Closes what {@linkcode Network} itself opened. */
   close(): Promise<void>;
@@ -165,6 +167,7 @@ export function openNetwork(options: NetworkOptions): Network {
         return { send: (bytes) => socket.send(bytes, to), close: () => socket.close() };
       },
       wait: (micros) => poller.wait(micros),
+      rest: (micros) => poller.rest(micros),
       wake: () => poller.wake(),
       async close(): Promise<void> {
         await poller.close();

@@ -21,6 +21,7 @@ async function sh(...argv: string[]): Promise<void> {
 /** A running process and the events it has printed. */
 export class Process {
   readonly events: Event[] = [];
+  readonly pid: number;
   readonly status: Promise<Deno.CommandStatus>;
   stderr = "";
   readonly #child: Deno.ChildProcess;
@@ -29,6 +30,7 @@ export class Process {
 
   constructor(child: Deno.ChildProcess) {
     this.#child = child;
+    this.pid = child.pid;
     this.status = child.status;
     this.#reading = Promise.all([this.#readEvents(), this.#readErrors()]);
   }
@@ -154,8 +156,17 @@ export class TwoHosts {
 
   /** Runs a program on a host to its end, and returns what it wrote. */
   async output(host: "a" | "b", ...argv: string[]): Promise<string> {
-    const args = [`--net=/run/netns/${this.#names[host]}`, ...argv];
-    const { stdout } = await new Deno.Command("nsenter", { args, stderr: "null" }).output();
+    const { stdout } = await this.command(host, argv, { stderr: "null" }).output();
     return new TextDecoder().decode(stdout);
+  }
+
+  /** A program on a host, not started yet. */
+  command(
+    host: "a" | "b",
+    argv: readonly string[],
+    options: Deno.CommandOptions = {},
+  ): Deno.Command {
+    const args = [`--net=/run/netns/${this.#names[host]}`, ...argv];
+    return new Deno.Command("nsenter", { args, ...options });
   }
 }

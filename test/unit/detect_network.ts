@@ -99,12 +99,12 @@ export class VirtualNetwork implements Network {
     };
   }
 
-  async wait(micros: number): Promise<void> {
+  async wait(micros: number, resting = this.oversleep > 0): Promise<void> {
     // Other tasks, such as the writer's, have their turn.
     await Promise.resolve();
     const end = Math.max(this.now, Math.min(this.now + micros, this.now + 250_000)) +
       this.oversleep;
-    while (this.now < end && (this.queue.length === 0 || this.oversleep > 0)) {
+    while (this.now < end && (this.queue.length === 0 || resting)) {
       const planned = Math.min(...this.#plan.map(({ at }) => at));
       let next = Math.min(end, planned);
       for (const { session } of this.hosts.values()) next = Math.min(next, session.nextDeadline());
@@ -114,6 +114,10 @@ export class VirtualNetwork implements Network {
       for (const { act } of due) act();
       for (const { session } of this.hosts.values()) session.tick(this.now);
     }
+  }
+
+  rest(micros: number): Promise<void> {
+    return this.wait(micros, true);
   }
 
   wake(): void {}

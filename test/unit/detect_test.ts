@@ -326,3 +326,19 @@ Deno.test("respond: packets to multicast groups start no session", async () => {
   assert.match(String(only(events, "warning").message), /multicast/);
   assert.equal(network.senders, 0);
 });
+
+Deno.test("detect: of many targets, one failure is late by a hundredth of the interval at most", async () => {
+  const network = new VirtualNetwork();
+  const addresses = Array.from({ length: 100 }, (_, i) => `192.0.2.${i + 100}`);
+  addresses.forEach((address, i) => network.host(address, { localDiscr: i + 1 }));
+  network.at(3 * SECOND, () => network.cut = true);
+  const events = await run(network, 4 * SECOND, {}, (detector) => {
+    for (const address of addresses) detector.watch(udpAddress(address), address, address, 0);
+  });
+  const failed = events.filter(({ type }) => type === "failed");
+  assert.equal(failed.length, 100);
+  for (const { detection_ms } of failed) {
+    const late = detection_ms as number - 150;
+    assert.ok(late >= -0.5 && late <= 0.501, `${late} ms late`);
+  }
+});
