@@ -3,14 +3,13 @@
  *
  * @module
  */
-import type { FrameReceiver } from "../../ffi/libpcap.ts";
 import {
   FileSeries,
   type SeriesCounters,
   type SeriesOptions,
   STATISTICS_SIZE,
 } from "./file_series.ts";
-import { FrameMemory, PacketBatch, packetSize } from "./packet_batch.ts";
+import { PacketBatch, packetSize, Stamp } from "./packet_batch.ts";
 
 /** The largest part of a frame that is kept, in bytes: libpcap's MAXIMUM_SNAPLEN, which readers expect. */
 export const MAX_SNAPLEN = 262_144;
@@ -23,17 +22,30 @@ const MAX_BATCHES = 128;
 const FLUSH_INTERVAL = 100;
 
 /**
+ * Takes one frame: `captured` of its bytes stand in `memory` from `at` on, and on the wire it had `length`. `seconds`
+ * since the Unix epoch and `nanos` below a second are its time.
+ */
+export type FrameSink = (
+  memory: DataView,
+  at: number,
+  captured: number,
+  length: number,
+  seconds: number,
+  nanos: number,
+) => void;
+
+/**
  * Takes frames and writes them in the background, whole blocks, many at once and at least ten times a second. A slow
  * disk costs frames in the files, which are counted, and nothing else.
  */
 export class CaptureWriter implements AsyncDisposable {
   /** Takes a frame; its memory may change as soon as this returns. */
-  readonly receive: FrameReceiver;
+  readonly receive: FrameSink;
   readonly #series: FileSeries;
   readonly #warn: (message: string) => void;
   readonly #snaplen: number;
   readonly #batchSize: number;
-  readonly #memory = new FrameMemory();
+  readonly #stamp = new Stamp();
   readonly #timer: ReturnType<typeof setInterval>;
   /** The batch that takes frames; undefined while every batch waits to be written. */
   #batch: PacketBatch | undefined;
@@ -53,11 +65,11 @@ export class CaptureWriter implements AsyncDisposable {
     this.#batchSize = Math.min(BATCH, (options.rotateSize ?? Infinity) / 4);
     this.#batch = this.#take();
     this.#timer = setInterval(() => this.#flush(), FLUSH_INTERVAL);
-    this.receive = (frame, captured, length, seconds, nanos) => {
+    this.receive = (memory, at, captured, length, seconds, nanos) => {
       this.#received++;
       const batch = this.#batch;
       if (batch === undefined) return this.#lose();
-      batch.add(frame, Math.min(captured, this.#snaplen), length, seconds, nanos);
+      batch.add(memory, at, Math.min(captured, this.#snaplen), length, seconds, nanos);
       if (batch.length >= this.#batchSize) this.#submit(batch);
     };
   }
@@ -116,7 +128,7 @@ export class CaptureWriter implements AsyncDisposable {
     if (free !== undefined || this.#batches === MAX_BATCHES) return free;
     this.#batches++;
     const capacity = this.#batchSize + packetSize(this.#snaplen) + STATISTICS_SIZE;
-    return new PacketBatch(capacity, this.#memory);
+    return new PacketBatch(capacity, this.#stamp);
   }
 
   async #write(): Promise<void> {

@@ -94,7 +94,7 @@ export async function runRecord(
     capture,
     writer === undefined ? take : (frame, captured, length, seconds, nanos) => {
       recorder.take(frame, captured, length);
-      writer.receive(frame, captured, length, seconds, nanos);
+      writer.receive(frame, 0, captured, length, seconds, nanos);
     },
     (message) => emitter.emit("warning", { message }),
   );

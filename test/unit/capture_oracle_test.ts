@@ -73,7 +73,14 @@ Deno.test({
       });
       const sizes = [14, 60, 91, 1514, 66_000];
       for (const [i, size] of sizes.entries()) {
-        writer.receive(new DataView(new ArrayBuffer(size)), size, size + i, 1_800_000_000 + i, i);
+        writer.receive(
+          new DataView(new ArrayBuffer(size)),
+          0,
+          size,
+          size + i,
+          1_800_000_000 + i,
+          i,
+        );
       }
       await writer.close();
       const [name] = [...Deno.readDirSync(directory)].map((entry) => entry.name);

@@ -53,7 +53,7 @@ async function inPlace(test: (place: Place) => Promise<void>): Promise<void> {
 const memory = new DataView(new ArrayBuffer(300_000));
 function put(writer: CaptureWriter, size: number, fill: number, seconds = 1, nanos = 0): void {
   new Uint8Array(memory.buffer).fill(fill, 0, size);
-  writer.receive(memory, size, size, seconds, nanos);
+  writer.receive(memory, 0, size, size, seconds, nanos);
 }
 
 Deno.test("capture: what is written is read again, frames, lengths and times", async () => {
@@ -63,14 +63,15 @@ Deno.test("capture: what is written is read again, frames, lengths and times", a
     seconds: fc.nat(4_000_000_000),
     nanos: fc.nat(999_999_999),
     fill: fc.nat(255),
+    at: fc.nat(9),
   });
   await fc.assert(
     fc.asyncProperty(fc.array(frame, { maxLength: 60 }), async (frames) => {
       await inPlace(async ({ open, files, warnings }) => {
         const writer = await open();
-        for (const { size, more, seconds, nanos, fill } of frames) {
-          new Uint8Array(memory.buffer).fill(fill, 0, size);
-          writer.receive(memory, size, size + more, seconds, nanos);
+        for (const { size, more, seconds, nanos, fill, at } of frames) {
+          new Uint8Array(memory.buffer).fill(255 - fill).fill(fill, at, at + size);
+          writer.receive(memory, at, size, size + more, seconds, nanos);
         }
         await writer.close();
         const [path] = files();
