@@ -10,6 +10,7 @@ import { MIN_ROTATE_SIZE } from "../lib/capture/file_series.ts";
 import { MAX_SNAPLEN } from "../lib/capture/writer.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import type { FileOptions } from "../lib/recorder/capture_files.ts";
+import { runOffline } from "../lib/recorder/offline.ts";
 import { runRecord } from "../lib/recorder/run.ts";
 import { withOutput } from "./context.ts";
 import {
@@ -24,7 +25,8 @@ import {
 } from "./flags.ts";
 
 interface Flags {
-  interface: string;
+  interface?: string;
+  read?: string;
   service: Service[];
   backup?: string;
   budget: number;
@@ -62,6 +64,12 @@ function parseHost(text: string): string {
 }
 
 async function record(flags: Flags): Promise<void> {
+  if (flags.read !== undefined) return await readFile(flags, flags.read);
+  if (flags.interface === undefined) {
+    throw new Failure(ExitStatus.USAGE, `Flag "--interface" or "--read" is needed`, {
+      mend: "t2cp record --interface eth0 --service 10.0.0.1:80",
+    });
+  }
   const { budget } = flags;
   const buffer = flags.buffer ?? Math.max(MIN_BUFFER, Math.min(MAX_BUFFER, budget / 4));
   if (buffer > budget / 2) {
@@ -70,13 +78,35 @@ async function record(flags: Flags): Promise<void> {
     });
   }
   const window = flags.window ?? (budget - buffer) / 4;
-  if (window > budget - buffer) {
-    throw new Failure(ExitStatus.USAGE, "The window of a flow is larger than the budget", {
-      mend: "give a larger --budget or a smaller --window",
+  if (window > budget - buffer) throw windowTooLarge();
+  const options = {
+    ...flags,
+    interface: flags.interface,
+    services: flags.service,
+    buffer,
+    window,
+    files: fileOptions(flags),
+  };
+  await withOutput("record", ({ emitter, stop }) => runRecord(options, emitter, stop));
+}
+
+async function readFile(flags: Flags, file: string): Promise<void> {
+  const { interface: name, backup, buffer, budget } = flags;
+  if ((name ?? backup ?? buffer) !== undefined || fileOptions(flags) !== undefined) {
+    throw new Failure(ExitStatus.USAGE, "A file is read, and an interface asked for, too", {
+      mend: "leave out --read, or --interface, --backup, --buffer and --write",
     });
   }
-  const options = { ...flags, services: flags.service, buffer, window, files: fileOptions(flags) };
-  await withOutput("record", ({ emitter, stop }) => runRecord(options, emitter, stop));
+  const window = flags.window ?? budget / 4;
+  if (window > budget) throw windowTooLarge();
+  const options = { ...flags, file, services: flags.service, window };
+  await withOutput("record", ({ emitter, stop }) => runOffline(options, emitter, stop));
+}
+
+function windowTooLarge(): Failure {
+  return new Failure(ExitStatus.USAGE, "The window of a flow is larger than the budget", {
+    mend: "give a larger --budget or a smaller --window",
+  });
 }
 
 /** What the flags say of capture files; undefined where there are to be none. */
@@ -119,6 +149,14 @@ export const command: Command<CommandContext> = buildCommand({
         parse: parseInterface,
         brief: "Interface to capture on",
         placeholder: "NAME",
+        optional: true,
+      },
+      read: {
+        kind: "parsed",
+        parse: parsePath,
+        brief: "Capture file to read instead, - for stdin: pcap, pcapng, also gzip, zstd",
+        placeholder: "FILE",
+        optional: true,
       },
       service: serviceFlag,
       backup: {
@@ -212,6 +250,7 @@ backup can fetch what it has missed. What the backup has acknowledged is given u
 Example, on the gateway:
   t2cp record --interface br0 --backup 10.77.0.12 --service 10.77.0.100:80
   t2cp record --interface br0 --backup 10.77.0.12 --service 10.77.0.100:80 \\
-    --write /var/spool/t2cp --rotate-size 100M --keep 20 --rotate-exec 'zstd -q --rm'`,
+    --write /var/spool/t2cp --rotate-size 100M --keep 20 --rotate-exec 'zstd -q --rm'
+  t2cp record --read old.pcapng.zst --service 10.77.0.100:80 --flows`,
   },
 });

@@ -120,6 +120,14 @@ const symbols = {
     parameters: ["pointer"], // pcap_t *p
     result: "i32",
   },
+  pcap_offline_filter: {
+    parameters: [
+      "buffer", // const struct bpf_program *fp
+      "buffer", // const struct pcap_pkthdr *h
+      "buffer", // const u_char *pkt
+    ],
+    result: "i32",
+  },
   pcap_next_ex: {
     parameters: [
       "pointer", // pcap_t *p

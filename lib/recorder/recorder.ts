@@ -42,7 +42,7 @@ export interface RecorderOptions {
   budget: number;
   /** Bytes kept of one flow, and how far behind and ahead of the primary's acknowledgement they may be. */
   window: number;
-  /** Link type of the frames, one of {@linkcode LinkType}. */
+  /** Link type of the first frames, one of {@linkcode LinkType}. */
   link: number;
   /** Random number, so that nobody can choose addresses that collide. */
   seed: number;
@@ -70,9 +70,10 @@ export class Recorder {
   readonly states: FlowStates;
   /** Totals since the start. */
   readonly ledger: Ledger;
+  /** Link type of the frames to come, one of {@linkcode LinkType}. */
+  link: number;
   readonly #services: ServiceSet;
   readonly #listener: RecorderListener;
-  readonly #link: number;
   readonly #window: number;
   readonly #segment = new Segment();
   readonly #source = new Source();
@@ -89,7 +90,7 @@ export class Recorder {
     this.table = new FlowTable(this.states.flags.length, options.seed);
     this.#services = new ServiceSet(options.services);
     this.#listener = listener;
-    this.#link = options.link;
+    this.link = options.link;
     this.#window = options.window;
   }
 
@@ -97,7 +98,7 @@ export class Recorder {
   take(frame: DataView, captured: number, wire: number): void {
     const { ledger } = this;
     const segment = this.#segment;
-    const reading = segment.read(frame, captured, wire, this.#link);
+    const reading = segment.read(frame, captured, wire, this.link);
     if (reading !== Reading.TCP) {
       if (reading === Reading.FRAGMENT) ledger.fragments += 1;
       else if (reading === Reading.OTHER) ledger.other += 1;

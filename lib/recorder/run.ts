@@ -18,7 +18,8 @@ import { requireHandled } from "../program/services.ts";
 import { fileCounters, type FileOptions, openCaptureFiles } from "./capture_files.ts";
 import { HEADERS, serviceFilters } from "./filter.ts";
 import { Intake } from "./intake.ts";
-import { Recorder, type RecorderListener } from "./recorder.ts";
+import { Recorder } from "./recorder.ts";
+import { flowEvents } from "./report.ts";
 import { requestHandlers } from "./requests.ts";
 
 /** Name of the control socket in the run directory. */
@@ -85,7 +86,7 @@ export async function runRecord(
     window: options.window,
     link: capture.link,
     seed,
-  }, listener(emitter, options.flows));
+  }, flowEvents(emitter, options.flows));
   await using writer = options.files === undefined
     ? undefined
     : await openCaptureFiles(options.files, options, capture, emitter);
@@ -163,24 +164,6 @@ function openCapture(options: RecordOptions, backup: string | undefined): Captur
       cause: error,
     });
   }
-}
-
-function listener(emitter: Emitter, flows: boolean): RecorderListener {
-  return {
-    opened(client, server) {
-      if (flows) emitter.emit("flow.open", { client, server });
-    },
-    closed(client, server, reason) {
-      if (flows) emitter.emit("flow.close", { client, server, reason });
-    },
-    dropped(client, server, bytes) {
-      const reason = `the recorder had to drop ${bytes} bytes that its replica may lack`;
-      emitter.emit("flow.unprotected", { client, server, reason });
-    },
-    diverged(client, server, offset) {
-      emitter.emit("diverged", { client, server, offset });
-    },
-  };
 }
 
 /** Says at once when the kernel drops frames, and at most once a second from then on. */

@@ -1,0 +1,173 @@
+/**
+ * `record --read`: the recorder on a capture file instead of an interface.
+ *
+ * @module
+ */
+import { FrameFilter } from "../../ffi/frame_filter.ts";
+import { PcapError } from "../../ffi/libpcap.ts";
+import { formatService, type Service } from "../address.ts";
+import { openCapture } from "../capture/open.ts";
+import type { CaptureReader } from "../capture/reader.ts";
+import { formatTime } from "../clock.ts";
+import type { Emitter } from "../event.ts";
+import { ExitStatus, Failure } from "../failure.ts";
+import { isReadableLink, LinkType } from "../packet/link.ts";
+import { StatsTimer } from "../program/events.ts";
+import { requireHandled } from "../program/services.ts";
+import { Recorder } from "./recorder.ts";
+import { flowEvents } from "./report.ts";
+
+/** Settings of {@linkcode runOffline}. */
+export interface OfflineOptions {
+  /** The capture file, or `-` for standard input. */
+  file: string;
+  /** Whose traffic is looked at; TCP only. */
+  services: readonly Service[];
+  /** Bytes of memory in all. */
+  budget: number;
+  /** Bytes kept of one flow. */
+  window: number;
+  /** A filter that frames have to pass too, in pcap-filter(7)'s language; empty for none. */
+  filter: string;
+  /** Report opened and closed flows. */
+  flows: boolean;
+  /** Seconds between `stats` events. */
+  stats?: number;
+}
+
+/** Behind this second of the Unix epoch, RFC 3339 has no words. */
+const YEAR_10000 = 253_402_300_800;
+/** The recorder's clock has 32 bits. */
+const LAST_SECOND = 2 ** 31 - 1;
+/** Pause while the reader of the output does not keep up, in milliseconds. */
+const PAUSE = 5;
+
+/**
+ * Gives a capture file's frames to a recorder, in the time of the capture, and ends with its ledger. Nothing is served,
+ * and no replica acknowledges.
+ *
+ * @throws {BadCapture} where the file is broken, after all that comes before has been looked at
+ * @throws {Failure} where the file cannot be read, or the filter is none
+ */
+export async function runOffline(
+  options: OfflineOptions,
+  emitter: Emitter,
+  stop: AbortSignal,
+): Promise<void> {
+  requireHandled(options.services);
+  const stopped = new Promise<false>((resolve) => {
+    stop.addEventListener("abort", () => resolve(false), { once: true });
+  });
+  using filters = new Filters(options.filter, emitter);
+  using capture = await openCapture(options.file);
+  const { reader } = capture;
+  const recorder = new Recorder({
+    services: options.services,
+    budget: options.budget,
+    window: options.window,
+    link: LinkType.ETHERNET,
+    seed: crypto.getRandomValues(new Int32Array(1))[0]!,
+  }, flowEvents(emitter, options.flows, () => timeOf(reader)));
+  const stats = new StatsTimer(emitter, () => ({
+    flows: recorder.table.size,
+    frames: reader.frames,
+    filtered: filters.refused,
+    ...recorder.ledger,
+  }), options.stats);
+  emitter.emit("started", {
+    read: options.file,
+    services: options.services.map(formatService),
+    budget: options.budget,
+    window: options.window,
+  });
+  let first: number | undefined;
+  let second = 0;
+  const look = (): void => {
+    first ??= reader.seconds;
+    const now = Math.min(Math.max(reader.seconds - first, 0), LAST_SECOND);
+    if (now !== second) recorder.tick(second = now);
+    const { buffer, byteOffset } = reader.view;
+    const at = byteOffset + reader.offset;
+    if (!filters.take(reader, new Uint8Array(buffer, at, reader.captured))) return;
+    recorder.link = reader.linkType;
+    recorder.take(new DataView(buffer, at, reader.captured), reader.captured, reader.length);
+  };
+  try {
+    while (!stop.aborted && await Promise.race([reader.fill(), stopped])) {
+      while (!stop.aborted && reader.next()) {
+        look();
+        // Nobody is in a hurry: no event is to be left out.
+        while (emitter.full && !stop.aborted) await pause();
+      }
+      recorder.tick(second);
+      stats.tick();
+    }
+  } finally {
+    recorder.tick(second);
+    stats.emit();
+  }
+}
+
+/** Refuses frames of link types that cannot be read, and those that do not pass the user's filter. */
+class Filters implements Disposable {
+  /** How many frames did not pass. */
+  refused = 0;
+  readonly #text: string;
+  readonly #emitter: Emitter;
+  /** By link type; undefined where frames of it cannot be read. */
+  readonly #filters = new Map<number, FrameFilter | "all" | undefined>();
+
+  constructor(text: string, emitter: Emitter) {
+    this.#text = text;
+    this.#emitter = emitter;
+    // What is wrong for every link type is said before anything is read.
+    if (text !== "") this.#of(LinkType.ETHERNET);
+  }
+
+  take(reader: CaptureReader, frame: Uint8Array<ArrayBuffer>): boolean {
+    const filter = this.#of(reader.linkType);
+    const passes = filter === "all" || filter?.takes(frame, reader.length) === true;
+    if (!passes) this.refused++;
+    return passes;
+  }
+
+  [Symbol.dispose](): void {
+    for (const filter of this.#filters.values()) {
+      if (filter instanceof FrameFilter) filter[Symbol.dispose]();
+    }
+  }
+
+  #of(linkType: number): FrameFilter | "all" | undefined {
+    const found = this.#filters.get(linkType);
+    if (found !== undefined || this.#filters.has(linkType)) return found;
+    const made = this.#make(linkType);
+    this.#filters.set(linkType, made);
+    return made;
+  }
+
+  #make(linkType: number): FrameFilter | "all" | undefined {
+    if (!isReadableLink(linkType)) {
+      const message = `Frames of link type ${linkType} cannot be read, and are left out`;
+      this.#emitter.emit("warning", { message });
+      return undefined;
+    }
+    if (this.#text === "") return "all";
+    try {
+      return new FrameFilter(this.#text, linkType);
+    } catch (error) {
+      if (!(error instanceof PcapError)) throw error;
+      const mend = "see pcap-filter(7)";
+      throw new Failure(ExitStatus.USAGE, error.message, { mend, cause: error });
+    }
+  }
+}
+
+/** The time of the present frame, where it can be written. */
+function timeOf({ seconds, nanos }: CaptureReader): { time?: string } {
+  if (seconds < 0 || seconds >= YEAR_10000) return {};
+  return { time: formatTime(seconds * 1e6 + Math.floor(nanos / 1000)) };
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, PAUSE));
+}
