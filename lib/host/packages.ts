@@ -41,12 +41,20 @@ export const PACKAGES: readonly Package[] = [
   { name: "tcpdump", purpose: "test", reason: "shows the tests what is on the wire" },
   { name: "tshark", purpose: "test", reason: "reads capture files in the tests" },
   { name: "nftables", purpose: "test", reason: "drops chosen packets in the tests" },
+  {
+    name: "frr",
+    purpose: "test",
+    reason: "is another BFD speaker to detect by and be watched by (bfdd)",
+  },
   { name: "mandoc", purpose: "check", reason: "checks the manual pages" },
   { name: "clang-14", purpose: "check", reason: "rebuilds the BPF objects, to compare them" },
   { name: "llvm-14", purpose: "check", reason: "strips the rebuilt BPF objects (llvm-strip)" },
   { name: "libbpf-dev", purpose: "check", reason: "has the headers that the BPF programs include" },
   { name: "make", purpose: "check", reason: "runs the rebuilding of the BPF objects" },
 ];
+
+/** Those of the packages that bring a service of the same name. */
+const SERVICES = ["nginx", "frr"] as const;
 
 /**
  * The packages for `purpose` that are not installed.
@@ -141,10 +149,11 @@ export async function installPackages(
       });
     }
   });
-  if (names.includes("nginx")) {
-    // The lab starts its own; the system's would come up with the next boot.
-    await command(["update-rc.d", "nginx", "disable"]);
-    say("The system's own nginx service stays stopped and disabled");
+  for (const service of SERVICES) {
+    if (!names.includes(service)) continue;
+    // Lab and tests start their own; the system's would come up with the next boot.
+    await command(["update-rc.d", service, "disable"]);
+    say(`The system's own ${service} service stays stopped and disabled`);
   }
 }
 
