@@ -96,7 +96,7 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 		f->client_wscale = f->primary_wscale = 0;
 	f->synack_tsval = o.tsval;
 	f->synack_ns = bpf_ktime_get_ns();
-	f->seen_ns = f->primary_ns = bpf_ktime_get_coarse_ns();
+	f->seen_ns = f->primary_ns = coarse_ns();
 	f->synack_seen = 1;
 	/* Only now is it sure that the primary took the new incarnation: a SYN alone may be forged. */
 	old = bpf_map_lookup_elem(&flows, key);
@@ -136,7 +136,7 @@ static __noinline int offer_join(struct __sk_buff *skb, const struct packet *p, 
 	f.mss = JOIN_MSS;
 	f.synack_tsval = o.tsval;
 	f.synack_ns = bpf_ktime_get_ns();
-	f.seen_ns = f.primary_ns = bpf_ktime_get_coarse_ns();
+	f.seen_ns = f.primary_ns = coarse_ns();
 	f.synack_seen = JOINING;
 	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
 	return TC_ACT_STOLEN;
@@ -166,7 +166,7 @@ static __noinline int client_syn(struct __sk_buff *skb, const struct packet *p, 
 	f.options = o.present | (offers_ecn(p) ? OPTION_ECN : 0);
 	f.client_tsval = o.tsval;
 	f.client_window = p->window;
-	f.seen_ns = bpf_ktime_get_coarse_ns();
+	f.seen_ns = coarse_ns();
 	bpf_map_update_elem(&handshakes, key, &f, BPF_ANY);
 	return TC_ACT_STOLEN;
 }

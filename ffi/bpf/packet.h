@@ -190,8 +190,13 @@ static __always_inline bool read_usual(struct __sk_buff *skb, struct packet *p)
 	}
 	take_header(p, l4);
 	p->stamps[0] = 0;
-	if (l4 + TCP_HEADER + sizeof(p->stamps) <= end)
-		__builtin_memcpy(p->stamps, l4 + TCP_HEADER, sizeof(p->stamps));
+	if (l4 + TCP_HEADER + sizeof(p->stamps) <= end) {
+		const __be32 *words = l4 + TCP_HEADER;
+
+		p->stamps[0] = words[0];
+		p->stamps[1] = words[1];
+		p->stamps[2] = words[2];
+	}
 	p->l3 = ETH_HLEN;
 	p->protocol = IPPROTO_TCP;
 	p->fragment = false;

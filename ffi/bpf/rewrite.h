@@ -89,68 +89,55 @@ struct reply {
 	__u8 flags;
 };
 
-struct tcp_segment {
-	struct tcp_header header;
-	__be32 timestamps; /* two NOPs, kind and length */
-	__be32 tsval;
-	__be32 tsecr;
-};
+/*
+ * Headers are made of whole words, so that the words are summed up as they are made: to read back as a word what was
+ * written in parts takes the processor long.
+ */
+#define TCP_WORDS 5
+#define STAMPED_WORDS 8
 
-static __always_inline __u64 sum_up(__u64 sum, const void *from, __u32 length)
-{
-	const __u32 *words = from;
-
-#pragma unroll
-	for (__u32 i = 0; i < length / 4; i++)
-		sum += words[i];
-	return sum;
-}
-
-/* The segment of the client's that answers a segment of the service. */
-static __always_inline __u32 fill_reply(struct tcp_segment *tcp, const struct packet *p, const struct tcp_options *o,
+/* The TCP header of the client's segment that answers one of the service. Returns the number of its words. */
+static __always_inline __u32 fill_reply(__be32 *word, const struct packet *p, const struct tcp_options *o,
 					const struct reply *r)
 {
-	__u32 length = o->present & OPTION_TIMESTAMPS ? sizeof(*tcp) : sizeof(tcp->header);
+	bool stamped = o->present & OPTION_TIMESTAMPS;
+	__u32 words = stamped ? STAMPED_WORDS : TCP_WORDS;
 	/* The pseudo-header of both families: a mapped IPv4 address adds but 0xffff, a zero of such sums. */
-	__u64 sum = bpf_htonl(length + IPPROTO_TCP);
+	__u64 sum = bpf_htonl(words * 4 + IPPROTO_TCP);
 
-	sum = sum_up(sum, &p->source, sizeof(p->source));
-	sum = sum_up(sum, &p->destination, sizeof(p->destination));
-	tcp->header.source = p->destination_port;
-	tcp->header.destination = p->source_port;
-	tcp->header.seq = bpf_htonl(r->seq);
-	tcp->header.ack = bpf_htonl(r->ack);
-	tcp->header.offset = (length / 4) << 4;
-	tcp->header.flags = r->flags;
-	tcp->header.window = bpf_htons(r->window);
-	tcp->header.checksum = 0;
-	tcp->header.urgent = 0;
-	tcp->timestamps = TIMESTAMPS_FIRST;
-	tcp->tsval = bpf_htonl(o->tsecr);
-	tcp->tsecr = bpf_htonl(o->tsval);
-	sum = sum_up(sum, &tcp->header, sizeof(tcp->header));
-	if (length == sizeof(*tcp))
-		sum = sum_up(sum, &tcp->timestamps, TIMESTAMPS_LENGTH);
-	tcp->header.checksum = ~fold(sum);
-	return length;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		sum += (__u64)p->source.word[i] + p->destination.word[i];
+	sum += word[0] = bpf_htonl((__u32)bpf_ntohs(p->destination_port) << 16 | bpf_ntohs(p->source_port));
+	sum += word[1] = bpf_htonl(r->seq);
+	sum += word[2] = bpf_htonl(r->ack);
+	sum += word[3] = bpf_htonl(words << 28 | (__u32)r->flags << 16 | r->window);
+	if (stamped) {
+		sum += word[5] = TIMESTAMPS_FIRST;
+		sum += word[6] = bpf_htonl(o->tsecr);
+		sum += word[7] = bpf_htonl(o->tsval);
+	}
+	word[4] = bpf_htonl((__u32)bpf_ntohs(~fold(sum)) << 16);
+	return words;
 }
 
 /* What stands in front of the packet, unless there are tags; begun so that the packet is aligned. */
 struct link {
 	__u16 unused;
-	__u8 macs[12];
+	__u16 macs[6];
 	__be16 type;
 };
 
 static __always_inline bool swap_macs(struct __sk_buff *skb, struct link *link)
 {
-	__u8 *macs = linear(skb, 0, ETH_HLEN);
+	__u16 *frame = linear(skb, 0, ETH_HLEN);
 
-	if (!macs)
+	if (!frame)
 		return false;
-	__builtin_memcpy(link->macs, macs + 6, 6);
-	__builtin_memcpy(link->macs + 6, macs, 6);
-	link->type = *(__be16 *)(macs + 12);
+#pragma unroll
+	for (int i = 0; i < 6; i++)
+		link->macs[i] = frame[(i + 3) % 6];
+	link->type = frame[6];
 	return true;
 }
 
@@ -170,21 +157,21 @@ static __noinline bool turn_ipv4(struct __sk_buff *skb, const struct packet *p, 
 {
 	struct {
 		struct link link;
-		struct iphdr ip;
-		struct tcp_segment tcp;
-	} s = {};
-	__u32 length = fill_reply(&s.tcp, p, o, r);
+		__be32 ip[5];
+		__be32 tcp[STAMPED_WORDS];
+	} s;
+	__u32 words = fill_reply(s.tcp, p, o, r);
+	__u64 sum;
 
 	/* Acknowledgements carry no ECT, RFC 3168 section 6.1.4. */
-	*(__be32 *)&s.ip = bpf_htonl(0x45000000 | (sizeof(s.ip) + length));
-	s.ip.frag_off = bpf_htons(0x4000);
-	s.ip.ttl = 64;
-	s.ip.protocol = IPPROTO_TCP;
-	s.ip.saddr = p->destination.word[3];
-	s.ip.daddr = p->source.word[3];
-	s.ip.check = ~fold(sum_up(0, &s.ip, sizeof(s.ip)));
-	return length == sizeof(s.tcp) ? store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp))
-				       : store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp.header));
+	sum = s.ip[0] = bpf_htonl(0x45000000 | (sizeof(s.ip) + words * 4));
+	sum += s.ip[1] = bpf_htonl(0x4000); /* DF */
+	sum += bpf_htonl(64 << 24 | IPPROTO_TCP << 16);
+	sum += s.ip[3] = p->destination.word[3];
+	sum += s.ip[4] = p->source.word[3];
+	s.ip[2] = bpf_htonl(64 << 24 | IPPROTO_TCP << 16 | bpf_ntohs(~fold(sum)));
+	return words == STAMPED_WORDS ? store(skb, p, &s.link, sizeof(s.ip) + STAMPED_WORDS * 4)
+				      : store(skb, p, &s.link, sizeof(s.ip) + TCP_WORDS * 4);
 }
 
 static __noinline bool turn_ipv6(struct __sk_buff *skb, const struct packet *p, const struct tcp_options *o,
@@ -192,19 +179,19 @@ static __noinline bool turn_ipv6(struct __sk_buff *skb, const struct packet *p, 
 {
 	struct {
 		struct link link;
-		struct ipv6hdr ip;
-		struct tcp_segment tcp;
-	} s = {};
-	__u32 length = fill_reply(&s.tcp, p, o, r);
+		__be32 ip[2];
+		struct address source;
+		struct address destination;
+		__be32 tcp[STAMPED_WORDS];
+	} s;
+	__u32 words = fill_reply(s.tcp, p, o, r);
 
-	*(__be32 *)&s.ip = bpf_htonl(0x60000000);
-	s.ip.payload_len = bpf_htons(length);
-	s.ip.nexthdr = IPPROTO_TCP;
-	s.ip.hop_limit = 64;
-	__builtin_memcpy(&s.ip.saddr, &p->destination, sizeof(s.ip.saddr));
-	__builtin_memcpy(&s.ip.daddr, &p->source, sizeof(s.ip.daddr));
-	return length == sizeof(s.tcp) ? store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp))
-				       : store(skb, p, &s.link, sizeof(s.ip) + sizeof(s.tcp.header));
+	s.ip[0] = bpf_htonl(0x60000000);
+	s.ip[1] = bpf_htonl(words * 4 << 16 | IPPROTO_TCP << 8 | 64);
+	s.source = p->destination;
+	s.destination = p->source;
+	return words == STAMPED_WORDS ? store(skb, p, &s.link, sizeof(struct ipv6hdr) + STAMPED_WORDS * 4)
+				      : store(skb, p, &s.link, sizeof(struct ipv6hdr) + TCP_WORDS * 4);
 }
 
 /*

@@ -55,7 +55,7 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 		return verdict;
 	}
 	count(SHADOW_PRIMARY_SEGMENTS);
-	f->seen_ns = f->primary_ns = bpf_ktime_get_coarse_ns();
+	f->seen_ns = f->primary_ns = coarse_ns();
 	if (after(end, f->primary_end))
 		f->primary_end = end;
 	if (p->flags & TCP_FIN)
@@ -151,7 +151,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	if (f->replica_reset && c->mode != MODE_SHADOW)
 		return PASS;
 	count(SHADOW_CLIENT_SEGMENTS);
-	f->seen_ns = bpf_ktime_get_coarse_ns();
+	f->seen_ns = coarse_ns();
 	if (skb->pkt_type != 0)
 		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	if (p->flags & TCP_RST)
@@ -277,7 +277,7 @@ static __always_inline int replica_reset(const struct control *c, const struct f
 
 static __always_inline bool primary_cares(const struct flow *f)
 {
-	return (__s64)(bpf_ktime_get_coarse_ns() - f->primary_ns) < PRIMARY_SILENCE_NS;
+	return (__s64)(coarse_ns() - f->primary_ns) < PRIMARY_SILENCE_NS;
 }
 
 static __always_inline int from_replica(struct __sk_buff *skb, const struct control *c, const struct packet *p,

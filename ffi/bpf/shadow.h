@@ -76,6 +76,38 @@ struct {
 	__type(value, struct ration);
 } rations SEC(".maps");
 
+/* What the coarse clock says during a tick. */
+struct tick {
+	__u64 jiffies;
+	__u64 ns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tick);
+} ticks SEC(".maps");
+
+/*
+ * CLOCK_MONOTONIC_COARSE in nanoseconds, a tick late at most. It stands still between ticks, so that it is asked once a
+ * tick: the call costs a good part of all that a packet does, and jiffies are no call.
+ */
+static __always_inline __u64 coarse_ns(void)
+{
+	__u32 zero = 0;
+	struct tick *tick = bpf_map_lookup_elem(&ticks, &zero);
+	__u64 jiffies = bpf_jiffies64();
+
+	if (!tick)
+		return bpf_ktime_get_coarse_ns();
+	if (tick->jiffies != jiffies) {
+		tick->ns = bpf_ktime_get_coarse_ns();
+		tick->jiffies = jiffies;
+	}
+	return tick->ns;
+}
+
 static __always_inline bool within_ration(void)
 {
 	__u32 zero = 0;
@@ -165,7 +197,7 @@ static __always_inline void report_unprotected(const struct flow_key *key, __u32
 /* Now, as struct stranger has it. */
 static __always_inline __u32 stamp(void)
 {
-	return (__u32)(bpf_ktime_get_coarse_ns() >> 30) & ~STRANGER_REPORTED;
+	return (__u32)(coarse_ns() >> 30) & ~STRANGER_REPORTED;
 }
 
 static __always_inline void open_flow(const struct control *c, const struct flow_key *key)
