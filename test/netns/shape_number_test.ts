@@ -22,6 +22,7 @@ const variants: Record<string, { family?: Family; settings?: string[]; prepare?:
     family: 6,
     settings: ["timestamps", "sack", "window_scaling"].map((name) => `net.ipv4.tcp_${name}=0`),
   },
+  "IPv6 with an MSS of 1000": { family: 6, prepare: (socket) => socket.tcp({ MAXSEG: 1000 }) },
   "IPv6 with ECN": { family: 6, settings: ["net.ipv4.tcp_ecn=1"] },
   "ECN": { settings: ["net.ipv4.tcp_ecn=1"] },
 };
