@@ -232,22 +232,43 @@ release:
 	return reason;
 }
 
-/*
- * A client segment of no flow that we replicate. After takeover the stack decides; until then it must not. Anyone can
- * make up such segments, so the reports of them are rationed.
- */
-static __always_inline int stranger(const struct control *c, const struct flow_key *key)
+/* A client segment of no flow that we replicate. After takeover the stack decides; until then it must not. */
+static __always_inline int ignore(const struct control *c)
 {
-	struct stranger new = { .stamp = stamp() | STRANGER_REPORTED }, *known;
-
 	if (c->mode != MODE_SHADOW)
 		return PASS;
 	count(SHADOW_UNKNOWN_FLOW);
+	return TC_ACT_STOLEN;
+}
+
+/* Reports a flow without a replica, once. Anyone can make up segments of such, so the reports of them are rationed. */
+static __noinline int report_stranger(const struct flow_key *key)
+{
+	struct stranger new = { .stamp = stamp() | STRANGER_REPORTED }, *known;
+
 	known = bpf_map_lookup_elem(&strangers, key);
 	if (known)
 		known->stamp = new.stamp & (known->stamp | ~STRANGER_REPORTED);
 	else if (within_ration() && !bpf_map_update_elem(&strangers, key, &new, BPF_NOEXIST))
 		report_unprotected(key, REASON_NO_HANDSHAKE, 0);
+	return 0;
+}
+
+static __always_inline int stranger(const struct control *c, const struct flow_key *key)
+{
+	if (c->mode == MODE_SHADOW)
+		report_stranger(key);
+	return ignore(c);
+}
+
+/*
+ * A segment of the primary, whose direction is in order: if it belongs to the handshake at hand, the tap has missed the
+ * SYN/ACK. A late one of an earlier connection acknowledges other numbers.
+ */
+static __always_inline int missed_synack(const struct packet *p, const struct flow_key *key, const struct flow *f)
+{
+	if ((p->flags & (TCP_ACK | TCP_RST)) == TCP_ACK && !after(f->irs + 1, p->ack))
+		report_stranger(key);
 	return TC_ACT_STOLEN;
 }
 
@@ -279,8 +300,11 @@ static __always_inline int first_ack(struct __sk_buff *skb, const struct control
 	int error = 0;
 
 	/* Another sequence number means that segments before it were missed, or that it is forged. */
-	if (p->seq != f->irs + 1 || after(iss_next, p->ack) || after(p->ack, f->primary_end))
+	if (p->seq != f->irs + 1 || after(iss_next, p->ack))
 		return stranger(c, key);
+	/* The other direction may come by another processor, and later. */
+	if (after(p->ack, f->primary_end))
+		return ignore(c);
 	read_timestamps(skb, p, &o);
 	f->client_end = f->client_next = sequence_end(p);
 	f->client_ack = p->ack;

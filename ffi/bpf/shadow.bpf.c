@@ -46,8 +46,10 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 		f = bpf_map_lookup_elem(&handshakes, key);
 		if (service & SERVICE_JOIN && (!f || f->synack_seen == JOINING))
 			return offer_join(skb, p, key, service);
-		if (!f || !f->synack_seen)
+		if (!f)
 			return TC_ACT_STOLEN;
+		if (!f->synack_seen)
+			return missed_synack(p, key, f);
 	} else if (p->flags & TCP_RST) {
 		int verdict = reset_replica(skb, p, f);
 
@@ -143,8 +145,9 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 			return stranger(c, key);
 		if (!(p->flags & TCP_ACK) || (p->flags & TCP_RST))
 			return TC_ACT_STOLEN;
+		/* The SYN/ACK may come by another processor, and later: what the primary says next shows if it is missing. */
 		if (!f->synack_seen)
-			return stranger(c, key);
+			return ignore(c);
 		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 		return first_ack(skb, c, p, key, f);
 	}
