@@ -55,11 +55,11 @@ export interface HealerParts {
   /** Gives bytes to replicas. */
   injection: Injection;
   /** Where bytes are fetched. */
-  recorder: RecorderClient;
+  recorder: Pick<RecorderClient, "fetch" | "hasRoom" | "connected" | "stats">;
   /** A second connection, so that what is told does not wait behind bytes. */
-  clerk: RecorderClient;
+  clerk: Pick<RecorderClient, "acknowledge" | "flows" | "connected" | "stats" | "onChange">;
   /** Takes the healer's events. */
-  emitter: Emitter;
+  emitter: Pick<Emitter, "emit">;
   /** The time in milliseconds of a monotonic clock. */
   now(): number;
   /** CLOCK_MONOTONIC in nanoseconds, as the kernel notes it. */

@@ -131,7 +131,11 @@ export class Healing {
 
   /** Notes that the replica is to get as far as `to`, though nobody knows what of it it lacks. */
   catchUp(to: number, since: number): void {
-    if (this.#gaps.some((gap) => !gap.exact)) return;
+    const ack = this.flow.replicaAck;
+    // Where it is known what is lacking next, that comes first.
+    const known = ({ exact, from, to }: Gap): boolean =>
+      !exact || !after(from, ack) && after(to, ack);
+    if (this.#gaps.some(known)) return;
     this.#open({ from: this.flow.replicaAck, to }, since, false);
   }
 
@@ -357,10 +361,15 @@ export class Healing {
     this.#givenAt = this.#around.now();
     this.#count("injected_segments", 1);
     this.#count("injected_bytes", (to - from) >>> 0);
+    let rest = (to - from) >>> 0;
     for (const gap of this.#gaps) {
       const common = { from: later(from, gap.from), to: earlier(to, gap.to) };
-      if (after(common.to, common.from)) gap.given += lengthOf(common);
+      if (!gap.exact || !after(common.to, common.from)) continue;
+      gap.given += lengthOf(common);
+      rest -= lengthOf(common);
     }
+    const unknown = this.#gaps.find((gap) => !gap.exact);
+    if (unknown !== undefined) unknown.given += Math.max(rest, 0);
   }
 
   /** A frame that cannot be sent now is sent again later, as one that the replica did not take. */
