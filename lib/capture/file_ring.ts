@@ -44,6 +44,16 @@ export async function removeOldest(
   }
 }
 
+/** The name of our newest file in `directory` that no command has changed; undefined where there is none. */
+export async function newestFile(directory: string): Promise<string | undefined> {
+  let newest: string | undefined;
+  for await (const { name, isFile } of Deno.readDir(directory)) {
+    if (!isFile || !NAME.test(name) || !name.endsWith(".pcapng")) continue;
+    if (newest === undefined || name > newest) newest = name;
+  }
+  return newest;
+}
+
 async function removeIfThere(path: string): Promise<void> {
   try {
     await Deno.remove(path);

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { nowMicros } from "../clock.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
@@ -14,7 +15,8 @@ import {
   sectionHeader,
   type SectionInfo,
 } from "./blocks.ts";
-import { FileNames, removeOldest } from "./file_ring.ts";
+import { FileNames, newestFile, removeOldest } from "./file_ring.ts";
+import { mendFile } from "./mend.ts";
 import { OutputFile } from "./output_file.ts";
 import type { PacketBatch } from "./packet_batch.ts";
 import { type HookBounds, RotateHook } from "./rotate_hook.ts";
@@ -77,6 +79,8 @@ export class FileSeries {
   readonly #lock: Deno.FsFile;
   readonly #names = new FileNames();
   readonly #started = nowMicros();
+  readonly #closing = new AbortController();
+  #mending: Promise<void> | undefined;
   #file: OutputFile | undefined;
   /** When the present file got its first frame; this and all that follow by performance.now(). */
   #firstFrameAt = Infinity;
@@ -115,6 +119,8 @@ export class FileSeries {
         );
       }
       const series = new FileSeries(options, lock);
+      const old = await newestFile(directory);
+      if (old !== undefined) series.#mending = series.#mend(join(directory, old));
       series.#file = await series.#create();
       return series;
     } catch (error) {
@@ -162,7 +168,22 @@ export class FileSeries {
   async close(): Promise<void> {
     await this.#finish();
     await this.#hook?.close();
+    this.#closing.abort();
+    await this.#mending;
     this.#lock.close();
+  }
+
+  /** Mends what a killed process has left. A large file takes its time, for which nobody waits. */
+  async #mend(path: string): Promise<void> {
+    const { warn } = this.#options;
+    try {
+      const bytes = await mendFile(path, this.#closing.signal);
+      if (bytes > 0) {
+        warn(`Capture file "${path}" ended in half a block: ${bytes} bytes are removed`);
+      }
+    } catch (error) {
+      warn(`Capture file "${path}" cannot be checked: ${reasonOf(error)}`);
+    }
   }
 
   async #create(): Promise<OutputFile> {

@@ -266,3 +266,34 @@ Deno.test("capture: a full queue of unwritten frames costs frames, and is said o
     assert.equal((await readAll(Deno.readFileSync(files()[0]!))).frames.length, 1000 - lost);
   });
 });
+
+Deno.test("capture: half a block at the end of an earlier run's last file is removed, and nothing else", async () => {
+  await inPlace(async ({ open, files, warnings }) => {
+    const first = await open();
+    for (let i = 0; i < 100; i++) put(first, 1000, 0xcc);
+    await first.close();
+    const [path] = files();
+    const whole = Deno.readFileSync(path!);
+    await (await open()).close();
+    assert.deepEqual(Deno.readFileSync(path!), whole);
+    Deno.removeSync(files()[1]!);
+
+    Deno.writeFileSync(path!, whole.subarray(0, whole.length - 700));
+    const writer = await open();
+    await poll("the warning", () => warnings.length > 0);
+    await writer.close();
+    const { frames, error } = await readAll(Deno.readFileSync(path!));
+    assert.equal(error, undefined);
+    assert.equal(frames.length, 99);
+    assert.match(warnings[0]!, /ended in half a block: \d+ bytes are removed$/);
+
+    for (const path of files().slice(1)) Deno.removeSync(path);
+    // The length of a block in the middle is another one: nothing behind it is removed.
+    const broken = whole.slice(0, whole.length - 700);
+    const middle = broken.length >> 1;
+    broken[broken.indexOf(6, middle) + 4]! ^= 4;
+    Deno.writeFileSync(path!, broken);
+    await (await open()).close();
+    assert.deepEqual(Deno.readFileSync(path!), broken);
+  });
+});
