@@ -6,7 +6,8 @@
  * acknowledgement.
  *
  * A backup that falls silent must not stop the service: a client that waits for it too long hears the primary alone
- * from then on.
+ * from then on. Only a segment of the primary's decides that. A primary that has failed too must not have the last word:
+ * its client would forget bytes that nobody has.
  */
 #ifndef T2CP_COMMIT_H
 #define T2CP_COMMIT_H
@@ -78,7 +79,6 @@ static __noinline int open_commit(struct __sk_buff *skb, const struct packet *p,
 	/* Never scaled in a SYN, RFC 7323 section 2.2. The replica says nothing before it gets data. */
 	f.primary_right = f.replica_right = f.told_right = p->ack + p->window;
 	f.primary_tsval = o.tsval;
-	f.primary_tsecr = o.tsecr;
 	f.wscale = o.wscale;
 	f.options = o.present;
 	bpf_map_update_elem(&openings, key, &f, BPF_ANY);
@@ -211,7 +211,6 @@ static __always_inline void follow_primary(struct __sk_buff *skb, const struct p
 	if (after(f->primary_tsval, o.tsval))
 		return;
 	f->primary_tsval = o.tsval;
-	f->primary_tsecr = o.tsecr;
 }
 
 /* The length of a TCP header of the flow that has no other options. */

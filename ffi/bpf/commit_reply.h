@@ -231,31 +231,23 @@ static __always_inline void hear(void)
 }
 
 /* What the replica says changes what the client may know. True where it is to be told. */
-static __always_inline bool follow_replica(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key,
-					   struct commit *f, struct told *t)
+static __always_inline bool follow_replica(struct __sk_buff *skb, const struct packet *p, struct commit *f,
+					   struct told *t)
 {
 	__u32 right = p->ack + ((__u32)p->window << (f->wscale & 15));
 	bool moved = after(p->ack, f->replica_ack) || after(right, f->replica_right);
 	struct tcp_options o;
 
-	if (p->flags & TCP_RST) {
-		lift(key, f, REASON_REPLICA_RESET);
-		right = f->primary_right;
-		t->ack = f->primary_ack;
-	} else {
-		f->replica_ack = later(p->ack, f->replica_ack);
-		f->replica_right = later(right, f->replica_right);
-		commit_order(f); /* the replica's numbers are written, now the primary's may be read */
-		if (moved)
-			f->waiting_ns = is_waiting(f) ? bpf_ktime_get_coarse_ns() : 0;
-		t->ack = earlier(f->primary_ack, f->replica_ack);
-		right = earlier(f->primary_right, f->replica_right);
-		if (after(f->primary_ack, f->replica_ack))
-			t->blocks = read_sack(skb, p, f, t->sack);
-	}
-	t->window = window_to(f, t->ack, right);
-	t->tsecr = f->primary_tsecr;
-	if (f->options & OPTION_TIMESTAMPS && !(p->flags & TCP_RST)) {
+	f->replica_ack = later(p->ack, f->replica_ack);
+	f->replica_right = later(right, f->replica_right);
+	commit_order(f); /* the replica's numbers are written, now the primary's may be read */
+	if (moved)
+		f->waiting_ns = is_waiting(f) ? bpf_ktime_get_coarse_ns() : 0;
+	t->ack = earlier(f->primary_ack, f->replica_ack);
+	t->window = window_to(f, t->ack, earlier(f->primary_right, f->replica_right));
+	if (after(f->primary_ack, f->replica_ack))
+		t->blocks = read_sack(skb, p, f, t->sack);
+	if (f->options & OPTION_TIMESTAMPS) {
 		/* The client measures by what both have got. */
 		read_timestamps(skb, p, &o);
 		t->tsecr = o.tsecr;
@@ -264,48 +256,36 @@ static __always_inline bool follow_replica(struct __sk_buff *skb, const struct p
 	       after(t->ack + ((__u32)t->window << (f->wscale & 15)), f->told_right);
 }
 
-/*
- * A commit frame of the backup's, or with `reminder` one of this host's own user space: it looks whether the flow's
- * client has waited long enough.
- */
-static __noinline int commit_frame(struct __sk_buff *skb, const struct mirror_control *c, __u32 l3, bool reminder)
+/* A commit frame of the backup's, whose headers start at `l3`. */
+static __noinline int commit_frame(struct __sk_buff *skb, const struct mirror_control *c, __u32 l3)
 {
 	struct packet p = { .l3 = l3 };
+	struct commit *f = NULL;
 	struct flow_key key;
 	struct told t = {};
-	struct commit *f;
-	__u32 reason;
 	int verdict;
 
-	if (!reminder)
-		add(MIRROR_COMMIT_FRAMES, 1);
-	if (!read_commit(skb, &p) || !is_service(&p.source, p.source_port)) {
-		if (!reminder)
-			add(MIRROR_COMMIT_IGNORED, 1);
+	add(MIRROR_COMMIT_FRAMES, 1);
+	if (read_commit(skb, &p) && is_service(&p.source, p.source_port)) {
+		hear();
+		key.client = p.destination;
+		key.server = p.source;
+		key.client_port = p.destination_port;
+		key.server_port = p.source_port;
+		f = find_commit(&key, false);
+	}
+	if (!f) {
+		add(MIRROR_COMMIT_IGNORED, 1);
 		return TC_ACT_STOLEN;
 	}
-	key.client = p.destination;
-	key.server = p.source;
-	key.client_port = p.destination_port;
-	key.server_port = p.source_port;
-	f = find_commit(&key, false);
-	if (reminder) {
-		if (!f || f->lifted || !is_waiting(f))
-			return TC_ACT_STOLEN;
-		reason = overdue(c, f, is_closed(f));
-		if (!reason)
-			return TC_ACT_STOLEN;
-		lift(&key, f, reason);
-		t.ack = f->primary_ack;
-		t.window = window_to(f, t.ack, f->primary_right);
-		t.tsecr = f->primary_tsecr;
-	} else {
-		hear();
-		if (!f)
-			add(MIRROR_COMMIT_IGNORED, 1);
-		if (!f || f->lifted || !follow_replica(skb, &p, &key, f, &t))
-			return TC_ACT_STOLEN;
+	if (f->lifted)
+		return TC_ACT_STOLEN;
+	if (p.flags & TCP_RST) {
+		lift(&key, f, REASON_REPLICA_RESET);
+		return TC_ACT_STOLEN;
 	}
+	if (!follow_replica(skb, &p, f, &t))
+		return TC_ACT_STOLEN;
 	verdict = to_client(skb, c, &p, f, &t);
 	tell_client(&key, f, t.ack, t.window); /* last, since it may end the flow */
 	return verdict;

@@ -16,7 +16,8 @@
 
 /*
  * skb->mark of frames that t2cp itself made: for the replica's own stack, cut down to their headers, or for the output
- * commit: on the backup copies of the replica's segments on their way to the gateway, there what comes of them.
+ * commit: on the backup copies of the replica's segments on their way to the gateway, there what comes of them, and probes
+ * of user space for the primary.
  */
 #define MARK_INJECTED 0x74326370
 #define MARK_HEADERS 0x74326371
@@ -289,14 +290,14 @@ struct commit {
 	__u32 primary_right;
 	__u32 primary_end;     /* the primary's SND.NXT */
 	__u32 primary_tsval;   /* its newest */
-	__u32 primary_tsecr;
 	__u32 replica_ack;
 	__u32 replica_right;
 	__u32 told_ack;        /* the highest acknowledgement that went to the client */
 	__u32 told_right;
+	__u32 zero;
+	__u64 waiting_ns;      /* CLOCK_MONOTONIC since when the replica keeps the client waiting; 0 if it does not */
 	__u32 client_end;      /* behind the client's FIN, once client_fin is set */
 	__u32 lifted;          /* 1: the client hears the primary alone */
-	__u64 waiting_ns;      /* CLOCK_MONOTONIC since when the replica keeps the client waiting; 0 if it does not */
 	__u32 order;           /* what the barriers are done on */
 	__u8 wscale;           /* the servers' */
 	__u8 options;          /* OPTION_… of the SYN/ACK */
@@ -308,14 +309,13 @@ LAYOUT(commit, primary_ack, 4);
 LAYOUT(commit, primary_right, 8);
 LAYOUT(commit, primary_end, 12);
 LAYOUT(commit, primary_tsval, 16);
-LAYOUT(commit, primary_tsecr, 20);
-LAYOUT(commit, replica_ack, 24);
-LAYOUT(commit, replica_right, 28);
-LAYOUT(commit, told_ack, 32);
-LAYOUT(commit, told_right, 36);
-LAYOUT(commit, client_end, 40);
-LAYOUT(commit, lifted, 44);
-LAYOUT(commit, waiting_ns, 48);
+LAYOUT(commit, replica_ack, 20);
+LAYOUT(commit, replica_right, 24);
+LAYOUT(commit, told_ack, 28);
+LAYOUT(commit, told_right, 32);
+LAYOUT(commit, waiting_ns, 40);
+LAYOUT(commit, client_end, 48);
+LAYOUT(commit, lifted, 52);
 LAYOUT(commit, wscale, 60);
 LAYOUT(commit, options, 61);
 LAYOUT(commit, client_fin, 62);

@@ -86,8 +86,10 @@ int mirror_egress(struct __sk_buff *skb)
 			bpf_skb_change_tail(skb, p.l4 + p.header, 0);
 		return PASS;
 	}
-	if (skb->mark == MARK_COMMIT) /* a reminder */
-		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	if (skb->mark == MARK_COMMIT) { /* a probe of ours: the replica must not get it, too */
+		skb->mark = 0;
+		return PASS;
+	}
 	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || !same_mac(macs, c->primary_mac) || !read_ip(skb, &p) ||
 	    !read_tcp(skb, &p) || !is_service(&p.destination, p.destination_port))
 		return PASS;
@@ -104,19 +106,6 @@ int mirror_egress(struct __sk_buff *skb)
 	add(MIRROR_TO_PRIMARY, 1);
 	add(MIRROR_TO_PRIMARY_BYTES, skb->len);
 	copy_to_backup(skb, c, macs, 0);
-	return PASS;
-}
-
-/* Frames of the output commit, and others of the backup. */
-static __always_inline int of_commit(struct __sk_buff *skb, const struct mirror_control *c)
-{
-	bool marked = skb->mark == MARK_COMMIT;
-	__u32 l3;
-
-	if (ethertype(skb, &l3) == bpf_htons(ETH_P_COMMIT))
-		return c->flags & MIRROR_COMMIT ? commit_frame(skb, c, l3, marked) : TC_ACT_STOLEN;
-	if (marked) /* what a commit frame became: on to the client */
-		skb->mark = 0;
 	return PASS;
 }
 
@@ -144,15 +133,19 @@ static __noinline int from_primary(struct __sk_buff *skb, const struct mirror_co
 SEC("tc")
 int mirror_ingress(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, l3;
 	struct mirror_control *c = bpf_map_lookup_elem(&control, &zero);
 	__u8 macs[12];
 
 	if (!c || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
 		return PASS;
-	if (same_mac(macs + 6, c->primary_mac) && skb->mark != MARK_COMMIT)
+	if (skb->mark == MARK_COMMIT) { /* what a commit frame became: on to the client */
+		skb->mark = 0;
+		return PASS;
+	}
+	if (same_mac(macs + 6, c->primary_mac))
 		return from_primary(skb, c, macs);
-	if (skb->mark == MARK_COMMIT || same_mac(macs + 6, c->backup_mac))
-		return of_commit(skb, c);
+	if (same_mac(macs + 6, c->backup_mac) && ethertype(skb, &l3) == bpf_htons(ETH_P_COMMIT))
+		return c->flags & MIRROR_COMMIT ? commit_frame(skb, c, l3) : TC_ACT_STOLEN;
 	return PASS;
 }

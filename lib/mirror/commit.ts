@@ -1,8 +1,9 @@
 /**
  * The user space of `mirror --commit`: it looks for clients that have waited for the backup too long.
  *
- * The programs decide and act by themselves, at the next segment of a flow. This is for flows that have none: their
- * programs get a reminder, a frame that becomes the acknowledgement the client waits for.
+ * The programs decide and act by themselves, at the primary's next segment of a flow. This makes it send one: it gets a
+ * segment with a byte that it has long had, which every host acknowledges once more (RFC 9293 section 3.10.7.4). A
+ * primary that has failed does not, and its client goes on waiting, for the takeover.
  *
  * @module
  */
@@ -10,7 +11,7 @@ import type { Batch } from "../../ffi/bpf_map.ts";
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import type { Emitter } from "../event.ts";
-import { COMMIT, ETHERTYPE_COMMIT, FLOW_KEY, HEARING, MARK_COMMIT } from "../flow/layout.ts";
+import { COMMIT, FLOW_KEY, HEARING, MARK_COMMIT } from "../flow/layout.ts";
 import type { Instance } from "../program/instance.ts";
 
 /** Between two looks, as a part of the timeout, and the bounds of it in milliseconds. */
@@ -19,53 +20,86 @@ const SHORTEST = 10;
 const LONGEST = 250;
 /** A look may take this part of the time at most. */
 const SHARE = 0.05;
-/** Reminders of one look; the others wait for the next. */
-const MAX_REMINDERS = 4096;
+/** Probes of one look; the others wait for the next. */
+const MAX_PROBES = 4096;
 /** SILENT_SHIFT of ffi/bpf/commit.h. */
 const SILENT_SHIFT = 4;
 
 const ETHERNET = 14;
 const TCP = 20;
+const PROTOCOL_TCP = 6;
+const FLAG_ACK = 0x10;
+
+/** A flow as the map `commits` has it: its `struct flow_key` at `keyAt` in `keys`, its `struct commit` at `at`. */
+export interface CommitPlace {
+  /** Flow keys, one behind the other. */
+  keys: DataView;
+  /** Offset of the flow's key. */
+  keyAt: number;
+  /** What is known of the flows, one behind the other. */
+  values: DataView;
+  /** Offset of what is known of the flow. */
+  at: number;
+}
 
 /**
- * The reminder for the flow whose `struct flow_key` stands in `keys` at `at`: a commit frame of this host's own, whose
- * headers name the flow and tell nothing else. `mac` is the interface's own address.
+ * The segment that makes the primary acknowledge: the client's, with one old byte, and with an acknowledgement that says
+ * nothing. `macs` are those of the primary and of the gateway. Even a replica that got it would have the byte already.
  */
-export function reminderFrame(
-  keys: DataView,
-  at: number,
-  mac: Uint8Array,
+export function probeFrame(
+  { keys, keyAt, values, at }: CommitPlace,
+  macs: { primary: Uint8Array; own: Uint8Array },
 ): Uint8Array<ArrayBuffer> {
   const bytes = (from: number, length: number): Uint8Array =>
-    new Uint8Array(keys.buffer, keys.byteOffset + at + from, length);
-  const mapped = keys.getUint32(at) === 0 && keys.getUint32(at + 4) === 0 &&
-    keys.getUint32(at + 8) === 0xffff;
-  const ip = mapped ? 20 : 40;
-  const frame = new Uint8Array(ETHERNET + ip + TCP);
+    new Uint8Array(keys.buffer, keys.byteOffset + keyAt + from, length);
+  const mapped = isMapped(bytes(FLOW_KEY.client, 16));
+  const tcp = ETHERNET + (mapped ? 20 : 40);
+  const frame = new Uint8Array(tcp + TCP + 1);
   const view = new DataView(frame.buffer);
-  frame.set(mac, 0);
-  frame.set(mac, 6);
-  view.setUint16(12, ETHERTYPE_COMMIT);
+  frame.set(macs.primary, 0);
+  frame.set(macs.own, 6);
   if (mapped) {
-    frame.set([0x45, 0, 0, ip + TCP, 0, 0, 0x40, 0, 64, 6], ETHERNET);
-    frame.set(bytes(FLOW_KEY.server + 12, 4), ETHERNET + 12);
-    frame.set(bytes(FLOW_KEY.client + 12, 4), ETHERNET + 16);
+    view.setUint16(12, 0x0800);
+    frame.set([0x45, 0, 0, 20 + TCP + 1, 0, 0, 0x40, 0, 64, PROTOCOL_TCP], ETHERNET);
+    frame.set(bytes(FLOW_KEY.client + 12, 4), ETHERNET + 12);
+    frame.set(bytes(FLOW_KEY.server + 12, 4), ETHERNET + 16);
+    view.setUint16(ETHERNET + 10, checksum(view, ETHERNET, tcp, 0));
   } else {
-    frame.set([0x60, 0, 0, 0, 0, TCP, 6, 64], ETHERNET);
-    frame.set(bytes(FLOW_KEY.server, 16), ETHERNET + 8);
-    frame.set(bytes(FLOW_KEY.client, 16), ETHERNET + 24);
+    view.setUint16(12, 0x86dd);
+    frame.set([0x60, 0, 0, 0, 0, TCP + 1, PROTOCOL_TCP, 64], ETHERNET);
+    frame.set(bytes(FLOW_KEY.client, 16), ETHERNET + 8);
+    frame.set(bytes(FLOW_KEY.server, 16), ETHERNET + 24);
   }
-  frame.set(bytes(FLOW_KEY.server_port, 2), ETHERNET + ip);
-  frame.set(bytes(FLOW_KEY.client_port, 2), ETHERNET + ip + 2);
-  frame[ETHERNET + ip + 12] = TCP / 4 << 4;
+  frame.set(bytes(FLOW_KEY.client_port, 2), tcp);
+  frame.set(bytes(FLOW_KEY.server_port, 2), tcp + 2);
+  // Two before what the client was told, so that the byte is old for sure; the acknowledgement is the handshake's.
+  view.setUint32(tcp + 4, values.getUint32(at + COMMIT.told_ack, true) - 2);
+  view.setUint32(tcp + 8, values.getUint32(at + COMMIT.iss, true) + 1);
+  view.setUint16(tcp + 12, TCP / 4 << 12 | FLAG_ACK);
+  // The byte is zero, as is the padding that the sum takes in behind it.
+  const addresses = tcp - (mapped ? 8 : 32);
+  view.setUint16(tcp + 16, checksum(view, addresses, tcp + TCP, PROTOCOL_TCP + TCP + 1));
   return frame;
+}
+
+/** Whether the 16 bytes are an IPv4-mapped address. */
+function isMapped(address: Uint8Array): boolean {
+  return address.every((byte, index) => index > 11 || byte === (index < 10 ? 0 : 0xff));
+}
+
+/** The Internet checksum (RFC 1071) of the words from `from` to `to`, and of `more`. */
+function checksum(view: DataView, from: number, to: number, more: number): number {
+  let total = more;
+  for (let at = from; at < to; at += 2) total += view.getUint16(at);
+  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
+  return ~total & 0xffff;
 }
 
 /** See the module. */
 export class CommitWatch implements Disposable {
   readonly #instance: Instance;
   readonly #emitter: Emitter;
-  readonly #mac: Uint8Array;
+  readonly #macs: { primary: Uint8Array; own: Uint8Array };
   readonly #timeout: number;
   readonly #injector: Injector;
   readonly #hearing: Uint8Array<ArrayBuffer> = new Uint8Array(HEARING.size);
@@ -74,15 +108,20 @@ export class CommitWatch implements Disposable {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /**
-   * Looks after the flows of `instance`; `mac` is the address of its interface, `timeout` the one that its programs
-   * have, in milliseconds.
+   * Looks after the flows of `instance`; `macs` are the addresses of the primary and of its interface, `timeout` the
+   * one that its programs have, in milliseconds.
    *
    * @throws {PcapError} where frames cannot be sent on the interface
    */
-  constructor(instance: Instance, emitter: Emitter, mac: Uint8Array, timeout: number) {
+  constructor(
+    instance: Instance,
+    emitter: Emitter,
+    macs: { primary: Uint8Array; own: Uint8Array },
+    timeout: number,
+  ) {
     this.#instance = instance;
     this.#emitter = emitter;
-    this.#mac = mac;
+    this.#macs = macs;
     this.#timeout = timeout;
     this.#injector = new Injector(instance.interface, MARK_COMMIT);
   }
@@ -107,20 +146,20 @@ export class CommitWatch implements Disposable {
     const batch = this.#batch = this.#instance.map("commits").entries(this.#batch);
     const keys = new DataView(batch.keys.buffer);
     const values = new DataView(batch.values.buffer);
-    let reminders = 0;
-    for (let i = 0; i < batch.count && reminders < MAX_REMINDERS; i++) {
-      const since = values.getBigUint64(i * COMMIT.size + COMMIT.waiting_ns, true);
+    let probes = 0;
+    for (let i = 0; i < batch.count && probes < MAX_PROBES; i++) {
+      const at = i * COMMIT.size;
+      const since = values.getBigUint64(at + COMMIT.waiting_ns, true);
       if (since === 0n || since > overdue) continue;
-      this.#remind(keys, i * FLOW_KEY.size);
-      reminders += 1;
+      this.#probe({ keys, keyAt: i * FLOW_KEY.size, values, at });
+      probes += 1;
     }
-    // The reminders of this look may have found out.
-    this.#tell(this.#isSilent());
+    this.#tell(silent);
   }
 
-  #remind(keys: DataView, at: number): void {
+  #probe(place: CommitPlace): void {
     try {
-      this.#injector.send(reminderFrame(keys, at, this.#mac));
+      this.#injector.send(probeFrame(place, this.#macs));
     } catch (error) {
       // The next look tries again; a link that is down has told the clients worse already.
       if (!(error instanceof PcapError)) throw error;

@@ -126,7 +126,7 @@ export async function runMirror(
       return Object.fromEntries(mirrorCounters.map((name, index) => [name, sums[index] ?? 0]));
     };
     using commit = options.commit
-      ? new CommitWatch(instance, emitter, own, options.commitTimeout)
+      ? new CommitWatch(instance, emitter, { primary, own }, options.commitTimeout)
       : undefined;
     const guard = new AttachmentGuard(instance, emitter);
     const stats = new StatsTimer(emitter, read, options.stats);

@@ -6,8 +6,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { ETHERTYPE_COMMIT, MARK_COMMIT, MIRROR_COMMIT, reasons } from "../../lib/flow/layout.ts";
-import { reminderFrame } from "../../lib/mirror/commit.ts";
-import { type Ends, flowKey, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
+import { type Ends, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
 import { Bit, long, readSegment, type Segment, word } from "../fixture/segment.ts";
 import { shapes, TAGS } from "../fixture/shapes.ts";
 import { type Frame, fromClient, fromService, type Said, u32, uint32 } from "../fixture/tracked.ts";
@@ -102,12 +101,6 @@ class Flow {
       [50, 8],
     );
     return this.told(committed(linked(frame, source)), 0, said.options === undefined);
-  }
-
-  /** Reminds the programs of the flow. */
-  remind(): Segment | undefined {
-    const key = new DataView(flowKey(this.ends).buffer);
-    return this.told(reminderFrame(key, 0, Uint8Array.from(macs.own)), MARK_COMMIT);
   }
 
   told(frame: Frame, mark = 0, summed = false): Segment | undefined {
@@ -321,29 +314,14 @@ withMirror("a flow waits for the timeout and no longer", (mirror, ends) => {
   assert.equal(flow.primary(500, 1000), undefined);
   mirror.waitedSince(ends, before(TIMEOUT - 200));
   assert.equal(flow.primary(500, 1000), undefined);
-  assert.equal(flow.remind(), undefined);
   mirror.waitedSince(ends, before(TIMEOUT + 200));
   assert.deepEqual(flow.numbers(flow.primary(500, 1000)), [500, 500 + 128_000]);
   assert.deepEqual(unprotected(mirror), ["its replica did not acknowledge in time"]);
   // From then on the primary alone counts.
   assert.deepEqual(flow.numbers(flow.primary(900, 1000)), [900, 900 + 128_000]);
   assert.equal(flow.replica(700, 10), undefined);
-  assert.equal(flow.remind(), undefined);
   assert.equal(mirror.silent, false);
   assert.deepEqual(unprotected(mirror), []);
-});
-
-withMirror("a reminder brings an idle client what it waits for", (mirror, ends) => {
-  for (const stamped of [true, false]) {
-    const flow = new Flow(mirror, ends, { stamped }).open();
-    assert.equal(flow.primary(500, 1000), undefined);
-    mirror.waitedSince(ends, before(TIMEOUT + 200));
-    const told = flow.remind()!;
-    assert.deepEqual(flow.numbers(told), [500, 500 + 128_000]);
-    assert.deepEqual(told.timestamps, stamped ? [600, 7] : undefined);
-    assert.equal(flow.remind(), undefined);
-    assert.deepEqual(unprotected(mirror), ["its replica did not acknowledge in time"]);
-  }
 });
 
 withMirror("progress of the replica gives it the whole time again", (mirror, ends) => {
@@ -398,7 +376,8 @@ withMirror("a replica that does not read has longer, but not for ever", (mirror,
 withMirror("a replica that resets the flow holds nobody up", (mirror, ends) => {
   const flow = new Flow(mirror, ends).open();
   assert.equal(flow.primary(500, 1000), undefined);
-  assert.deepEqual(flow.numbers(flow.replica(0, 0, { flags: Bit.RST | ACK })), [500, 128_500]);
+  assert.equal(flow.replica(0, 0, { flags: Bit.RST | ACK }), undefined);
+  assert.deepEqual(flow.numbers(flow.primary(500, 1000)), [500, 128_500]);
   assert.deepEqual(unprotected(mirror), ["the replica reset it by itself"]);
 });
 
@@ -430,7 +409,7 @@ withMirror("a FIN alone that the replica did not acknowledge is no loss", (mirro
   mirror.egress.testRun(frame);
   assert.equal(flow.primary(1, 1000), undefined);
   mirror.waitedSince(ends, before(TIMEOUT + 200));
-  assert.ok(flow.remind());
+  assert.ok(flow.primary(1, 1000));
   assert.deepEqual(unprotected(mirror), []);
 });
 
@@ -454,6 +433,16 @@ withMirror(
     assert.equal(anew.primary(500, 1000), undefined);
   },
 );
+
+withMirror("a probe for the primary goes there alone", (mirror, ends) => {
+  const frame = fromClient(ends, { payload: [0] });
+  frame.set([...macs.primary, ...macs.own]);
+  const counted = mirror.counted(() => {
+    const run = runMarked(mirror.egress, frame, MARK_COMMIT);
+    assert.deepEqual([run.verdict, run.mark, run.frame], [Verdict.PASS, 0, frame]);
+  });
+  assert.deepEqual(counted, {});
+});
 
 withMirror("frames of commit are the backup's alone, and always taken", (mirror, ends) => {
   const flow = new Flow(mirror, ends).open();
