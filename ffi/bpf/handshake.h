@@ -116,13 +116,13 @@ static __always_inline int primary_synack(struct __sk_buff *skb, const struct co
 static __noinline int offer_join(struct __sk_buff *skb, const struct packet *p, const struct flow_key *key,
 				 __u32 service)
 {
-	__u32 *stranger = bpf_map_lookup_elem(&strangers, key);
+	__u32 *known = bpf_map_lookup_elem(&strangers, key);
 	struct tcp_options o;
 	struct flow f;
 
 	if ((p->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK)
 		return TC_ACT_STOLEN;
-	if (stranger && !(*stranger & STRANGER_REPORTED)) /* late segments of a flow that has ended begin none */
+	if (known && !(*known & STRANGER_REPORTED)) /* late segments of a flow that has ended begin none */
 		return TC_ACT_STOLEN;
 	__builtin_memset(&f, 0, sizeof(f));
 	read_timestamps(skb, p, &o);
