@@ -30,19 +30,15 @@ export function readProgram(program: Uint8Array<ArrayBuffer>): BigUint64Array<Ar
   return code;
 }
 
-/** A `struct bpf_program` of `code`. Its bytes are valid while the result is in use. */
-export function writeProgram(
-  code: BigUint64Array<ArrayBuffer>,
-): Disposable & { readonly bytes: Uint8Array<ArrayBuffer> } {
-  const view = new DataView(new ArrayBuffer(16));
-  view.setUint32(0, code.length, true);
-  view.setBigUint64(8, BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(code))), true);
-  const held: { code?: BigUint64Array } = { code };
-  return {
-    bytes: new Uint8Array(view.buffer),
-    // What the pointer points at must not be collected before.
-    [Symbol.dispose]: () => void delete held.code,
-  };
+/** A `struct sock_fprog` of `code`, with the instructions behind it in the same memory. */
+export function writeProgram(code: BigUint64Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(16 + code.byteLength);
+  const view = new DataView(bytes.buffer);
+  const address = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
+  view.setUint16(0, code.length, true);
+  view.setBigUint64(8, address + 16n, true);
+  bytes.set(new Uint8Array(code.buffer), 16);
+  return bytes;
 }
 
 /**

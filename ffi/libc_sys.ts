@@ -44,6 +44,16 @@ const symbols = {
     ],
     result: "i32",
   },
+  getsockopt: {
+    parameters: [
+      "i32", // int sockfd
+      "i32", // int level
+      "i32", // int optname
+      "buffer", // void *optval
+      "buffer", // socklen_t *optlen
+    ],
+    result: "i32",
+  },
   sendto: {
     parameters: [
       "i32", // int sockfd
@@ -128,6 +138,14 @@ const symbols = {
       "i64", // off_t offset
     ],
     result: "pointer",
+  },
+  madvise: {
+    parameters: [
+      "pointer", // void *addr
+      "usize", // size_t length
+      "i32", // int advice
+    ],
+    result: "i32",
   },
   munmap: {
     parameters: [

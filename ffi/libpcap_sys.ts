@@ -28,31 +28,10 @@ const symbols = {
     ],
     result: "i32",
   },
-  pcap_set_promisc: {
-    parameters: [
-      "pointer", // pcap_t *p
-      "i32", // int promisc
-    ],
-    result: "i32",
-  },
-  pcap_set_tstamp_precision: {
-    parameters: [
-      "pointer", // pcap_t *p
-      "i32", // int tstamp_precision
-    ],
-    result: "i32",
-  },
   pcap_set_buffer_size: {
     parameters: [
       "pointer", // pcap_t *p
       "i32", // int buffer_size
-    ],
-    result: "i32",
-  },
-  pcap_set_timeout: {
-    parameters: [
-      "pointer", // pcap_t *p
-      "i32", // int to_ms
     ],
     result: "i32",
   },
@@ -65,14 +44,6 @@ const symbols = {
   },
   pcap_activate: {
     parameters: ["pointer"], // pcap_t *p
-    result: "i32",
-  },
-  pcap_setnonblock: {
-    parameters: [
-      "pointer", // pcap_t *p
-      "i32", // int nonblock
-      "buffer", // char *errbuf
-    ],
     result: "i32",
   },
   pcap_geterr: {
@@ -105,13 +76,6 @@ const symbols = {
     ],
     result: "i32",
   },
-  pcap_setfilter: {
-    parameters: [
-      "pointer", // pcap_t *p
-      "buffer", // struct bpf_program *fp
-    ],
-    result: "i32",
-  },
   pcap_freecode: {
     parameters: ["buffer"], // struct bpf_program *fp
     result: "void",
@@ -125,21 +89,6 @@ const symbols = {
       "buffer", // const struct bpf_program *fp
       "buffer", // const struct pcap_pkthdr *h
       "buffer", // const u_char *pkt
-    ],
-    result: "i32",
-  },
-  pcap_next_ex: {
-    parameters: [
-      "pointer", // pcap_t *p
-      "buffer", // struct pcap_pkthdr **pkt_header
-      "buffer", // const u_char **pkt_data
-    ],
-    result: "i32",
-  },
-  pcap_stats: {
-    parameters: [
-      "pointer", // pcap_t *p
-      "buffer", // struct pcap_stat *ps
     ],
     result: "i32",
   },

@@ -41,28 +41,25 @@ const IPV6 = 0x86dd;
 const MAX_TAGS = 2;
 
 /**
- * The offset of the IP header in a frame of which `captured` bytes are in `frame`; -1 where there is none. Whether
- * it is IPv4 or IPv6, the header itself says.
+ * Where the IP header is of a frame that stands in `view` from `at` to `end`; -1 where there is none. Whether it is
+ * IPv4 or IPv6, the header itself says.
  */
-export function networkOffset(frame: DataView, captured: number, link: number): number {
+export function networkOffset(view: DataView, at: number, end: number, link: number): number {
   switch (link) {
     case LinkType.ETHERNET:
-      return behindTags(frame, captured, 12);
+      return behindTags(view, at + 12, end);
     case LinkType.LINUX_SLL:
-      return behindTags(frame, captured, 14);
+      return behindTags(view, at + 14, end);
     case LinkType.LINUX_SLL2:
       // The protocol comes first; a tag in the packet stands behind the whole header.
-      if (captured < 20) return -1;
-      return isIp(frame.getUint16(0))
-        ? 20
-        : isTag(frame.getUint16(0))
-        ? behindTags(frame, captured, 22)
-        : -1;
+      if (end - at < 20) return -1;
+      if (isIp(view.getUint16(at))) return at + 20;
+      return isTag(view.getUint16(at)) ? behindTags(view, at + 22, end) : -1;
     case LinkType.NULL:
     case LinkType.LOOP:
-      return captured < 4 ? -1 : 4;
+      return end - at < 4 ? -1 : at + 4;
     default:
-      return 0;
+      return at;
   }
 }
 
@@ -75,9 +72,9 @@ function isTag(type: number): boolean {
 }
 
 /** `at` is the offset of the EtherType; each tag has two bytes of its own, and then the next EtherType. */
-function behindTags(frame: DataView, captured: number, at: number): number {
-  for (let tags = 0; at + 2 <= captured; tags++, at += 4) {
-    const type = frame.getUint16(at);
+function behindTags(view: DataView, at: number, end: number): number {
+  for (let tags = 0; at + 2 <= end; tags++, at += 4) {
+    const type = view.getUint16(at);
     if (isIp(type)) return at + 2;
     if (!isTag(type) || tags === MAX_TAGS) return -1;
   }

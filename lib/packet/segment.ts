@@ -41,7 +41,7 @@ const MIN_ETHERNET_PAYLOAD = 46;
 /**
  * A TCP segment, read in place: one object serves for any number of frames, and reading allocates nothing. The fields
  * are those of the last frame for which {@linkcode Segment.read} returned {@linkcode Reading.TCP}; offsets count from
- * the start of that frame.
+ * the start of the memory that it was read in.
  */
 export class Segment {
   /** IP version. */
@@ -72,83 +72,85 @@ export class Segment {
   captured = 0;
 
   /**
-   * Reads a frame of link type `link` ({@linkcode LinkType}) from the start of `frame`: `captured` of its bytes are
-   * there, and on the wire it had `wire`. No byte behind `captured` is looked at.
+   * Reads a frame of link type `link` ({@linkcode LinkType}): `captured` of its bytes stand in `view` from `start` on,
+   * and on the wire it had `wire`. No other byte is looked at.
    */
-  read(frame: DataView, captured: number, wire: number, link: number): Reading {
-    const at = networkOffset(frame, captured, link);
+  read(view: DataView, start: number, captured: number, wire: number, link: number): Reading {
+    const end = start + captured;
+    const at = networkOffset(view, start, end, link);
     if (at < 0) return Reading.OTHER;
-    if (at >= captured) return Reading.CUT;
-    const version = frame.getUint8(at) >> 4;
-    if (version === 4) return this.#readIpv4(frame, at, captured, wire);
-    if (version === 6) return this.#readIpv6(frame, at, captured, wire);
+    if (at >= end) return Reading.CUT;
+    const version = view.getUint8(at) >> 4;
+    if (version === 4) return this.#readIpv4(view, at, end, start + wire);
+    if (version === 6) return this.#readIpv6(view, at, end, start + wire);
     return Reading.OTHER;
   }
 
-  #readIpv4(frame: DataView, at: number, captured: number, wire: number): Reading {
-    if (captured - at < 20) return Reading.CUT;
-    const header = (frame.getUint8(at) & 15) * 4;
+  /** `end` is where the captured part ends, and `wireEnd` where the frame would. */
+  #readIpv4(view: DataView, at: number, end: number, wireEnd: number): Reading {
+    if (end - at < 20) return Reading.CUT;
+    const header = (view.getUint8(at) & 15) * 4;
     if (header < 20) return Reading.MALFORMED;
-    if (frame.getUint8(at + 9) !== TCP) return Reading.OTHER;
+    if (view.getUint8(at + 9) !== TCP) return Reading.OTHER;
     // More fragments, or not the first.
-    if ((frame.getUint16(at + 6) & 0x3fff) !== 0) return Reading.FRAGMENT;
-    let total = frame.getUint16(at + 2);
+    if ((view.getUint16(at + 6) & 0x3fff) !== 0) return Reading.FRAGMENT;
+    let total = view.getUint16(at + 2);
     if (total === 0) {
       // Larger than the field can say, as offload makes them: the frame's own length counts.
-      total = wire - at;
+      total = wireEnd - at;
       if (total <= MIN_ETHERNET_PAYLOAD) return Reading.MALFORMED;
     }
     this.family = 4;
     this.sourceAt = at + 12;
     this.destinationAt = at + 16;
-    return this.#readTcp(frame, at + header, total - header, captured);
+    return this.#readTcp(view, at + header, total - header, end);
   }
 
-  #readIpv6(frame: DataView, at: number, captured: number, wire: number): Reading {
-    if (captured - at < IPV6_HEADER) return Reading.CUT;
+  #readIpv6(view: DataView, at: number, end: number, wireEnd: number): Reading {
+    if (end - at < IPV6_HEADER) return Reading.CUT;
     this.family = 6;
     this.sourceAt = at + 8;
     this.destinationAt = at + 24;
-    let length = frame.getUint16(at + 4);
+    let length = view.getUint16(at + 4);
     if (length === 0) {
       // A jumbogram (RFC 2675), or offload's without its option.
-      length = wire - at - IPV6_HEADER;
+      length = wireEnd - at - IPV6_HEADER;
       if (length <= 0) return Reading.OTHER;
     }
-    let next = frame.getUint8(at + 6);
+    let next = view.getUint8(at + 6);
     at += IPV6_HEADER;
     for (let count = 0; next !== TCP; count++) {
       if (next === FRAGMENT) return Reading.FRAGMENT;
       const extension = next === HOP_BY_HOP || next === ROUTING || next === DESTINATION ||
         next === AUTHENTICATION;
       if (!extension || count === MAX_EXTENSIONS) return Reading.OTHER;
-      if (captured - at < 2) return Reading.CUT;
-      const units = frame.getUint8(at + 1);
+      if (end - at < 2) return Reading.CUT;
+      const units = view.getUint8(at + 1);
       const size = next === AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;
-      next = frame.getUint8(at);
+      next = view.getUint8(at);
       at += size;
       length -= size;
       if (length < 0) return Reading.MALFORMED;
     }
-    return this.#readTcp(frame, at, length, captured);
+    return this.#readTcp(view, at, length, end);
   }
 
-  /** `size` is that of the whole segment by the IP header. */
-  #readTcp(frame: DataView, at: number, size: number, captured: number): Reading {
+  /** `size` is that of the whole segment by the IP header; `end` is where the captured part ends. */
+  #readTcp(view: DataView, at: number, size: number, end: number): Reading {
     if (size < TCP_HEADER) return Reading.MALFORMED;
-    if (captured - at < TCP_HEADER) return Reading.CUT;
-    const header = (frame.getUint8(at + 12) >> 4) * 4;
+    if (end - at < TCP_HEADER) return Reading.CUT;
+    const header = (view.getUint8(at + 12) >> 4) * 4;
     if (header < TCP_HEADER || header > size) return Reading.MALFORMED;
     this.tcpAt = at;
-    this.sourcePort = frame.getUint16(at);
-    this.destinationPort = frame.getUint16(at + 2);
-    this.seq = frame.getUint32(at + 4);
-    this.ack = frame.getUint32(at + 8);
-    this.flags = frame.getUint8(at + 13);
-    this.window = frame.getUint16(at + 14);
+    this.sourcePort = view.getUint16(at);
+    this.destinationPort = view.getUint16(at + 2);
+    this.seq = view.getUint32(at + 4);
+    this.ack = view.getUint32(at + 8);
+    this.flags = view.getUint8(at + 13);
+    this.window = view.getUint16(at + 14);
     this.payloadAt = at + header;
     this.length = size - header;
-    this.captured = Math.min(this.length, Math.max(0, captured - at - header));
+    this.captured = Math.min(this.length, Math.max(0, end - at - header));
     return Reading.TCP;
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { copyBytes, firstDifference, type Source } from "./bytes.ts";
+import { copyBytes, firstDifference } from "./bytes.ts";
 import { powerOfTwo } from "./flow_table.ts";
 
 /** Bytes of a block. The sequence space is cut at multiples of it, so that a sequence number tells its block. */
@@ -21,6 +21,9 @@ const COST = BLOCK + BLOCK / 8 + 6 * 4 + 3 * 2 + 4 * 4;
 export function blockOf(seq: number): number {
   return seq >>> BLOCK_BITS;
 }
+
+/** Gives memory of so many bytes. */
+export type Reserve = (bytes: number) => ArrayBuffer;
 
 /** What {@linkcode BlockStore.put} found. */
 export interface PutResult {
@@ -65,12 +68,12 @@ export class BlockStore {
   readonly #mask: number;
   readonly #seed: number;
 
-  /** Takes at most `budget` bytes of memory, all of them at once. */
-  constructor(budget: number, seed: number) {
+  /** Takes at most `budget` bytes of memory, most of them at once from `reserve`. */
+  constructor(budget: number, seed: number, reserve: Reserve) {
     const count = Math.max(1, Math.floor(budget / COST));
     this.capacity = count;
     this.#seed = seed;
-    this.#bytes = new Uint8Array(count * BLOCK);
+    this.#bytes = new Uint8Array(reserve(count * BLOCK));
     this.#view = new DataView(this.#bytes.buffer);
     this.owner = new Int32Array(count).fill(-1);
     this.number = new Int32Array(count);
@@ -83,8 +86,6 @@ export class BlockStore {
     const places = powerOfTwo(count * 2);
     this.#places = new Int32Array(places);
     this.#mask = places - 1;
-    // Pages that the kernel gives only now would cost the time of the packets.
-    for (let at = 0; at < this.#bytes.length; at += BLOCK) this.#bytes[at] = 1;
   }
 
   /** The block `number` of `flow`; -1 where there is none. */
@@ -149,7 +150,7 @@ export class BlockStore {
    * Puts `length` bytes of `source`, from `from` on, at `at` of a block; those that are there already stay as they
    * are and are compared. The outcome is in {@linkcode BlockStore.result}.
    */
-  put(block: number, at: number, source: Source, from: number, length: number): void {
+  put(block: number, at: number, source: DataView, from: number, length: number): void {
     const { result } = this;
     result.stored = 0;
     result.diverged = -1;
@@ -232,7 +233,7 @@ export class BlockStore {
     return freed;
   }
 
-  #merge(block: number, at: number, source: Source, from: number, end: number): void {
+  #merge(block: number, at: number, source: DataView, from: number, end: number): void {
     const { result } = this;
     const low = this.#low[block]!;
     const high = this.#high[block]!;

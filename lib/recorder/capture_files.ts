@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Capture } from "../../ffi/libpcap.ts";
+import type { Capture } from "../../ffi/capture.ts";
 import { formatService, type Service } from "../address.ts";
 import type { SeriesOptions } from "../capture/file_series.ts";
 import { CaptureWriter } from "../capture/writer.ts";

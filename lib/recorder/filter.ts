@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CaptureFilter } from "../../ffi/libpcap.ts";
+import type { CaptureFilter } from "../../ffi/capture.ts";
 import type { Service } from "../address.ts";
 import { LinkType } from "../packet/link.ts";
 

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { BLOCK, blockOf, BLOCKS_OF_SPACE, BlockStore } from "./block_store.ts";
-import type { Source } from "./bytes.ts";
+import { BLOCK, blockOf, BLOCKS_OF_SPACE, BlockStore, type Reserve } from "./block_store.ts";
 import { Flag, FLOW_COST, FlowStates } from "./flow_states.ts";
 import { Ledger } from "./ledger.ts";
 
@@ -30,12 +29,12 @@ export class Holdings {
   readonly pending: number[] = [];
   readonly #maxBlocks: number;
 
-  /** Takes `budget` bytes of memory at once; `seed` is a random number. */
-  constructor(budget: number, window: number, seed: number) {
+  /** Takes `budget` bytes of memory, most of them from `reserve`; `seed` is a random number. */
+  constructor(budget: number, window: number, seed: number, reserve: Reserve) {
     const most = Math.floor(budget / 8 / FLOW_COST);
     const flows = Math.max(16, Math.min(MAX_FLOWS, most));
     this.states = new FlowStates(flows);
-    this.store = new BlockStore(budget - flows * FLOW_COST, seed);
+    this.store = new BlockStore(budget - flows * FLOW_COST, seed, reserve);
     this.window = window;
     this.#maxBlocks = Math.max(2, Math.ceil(window / BLOCK) + 1);
   }
@@ -44,7 +43,7 @@ export class Holdings {
    * Stores `length` bytes of `source`, from `at` on, as those of a flow from sequence number `seq` on. Returns the
    * sequence number of the first that differs from what was there, 32 bits unsigned; -1 where none does.
    */
-  keep(slot: number, seq: number, source: Source, at: number, length: number): number {
+  keep(slot: number, seq: number, source: DataView, at: number, length: number): number {
     const { states, ledger, store } = this;
     const early = states.base[slot]! - seq | 0;
     if (early > 0) {

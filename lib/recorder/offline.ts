@@ -66,6 +66,7 @@ export async function runOffline(
     budget: options.budget,
     window: options.window,
     link: LinkType.ETHERNET,
+    reserve: (bytes) => new ArrayBuffer(bytes),
     seed: crypto.getRandomValues(new Int32Array(1))[0]!,
   }, flowEvents(emitter, options.flows, () => timeOf(reader)));
   const stats = new StatsTimer(emitter, () => ({
@@ -86,11 +87,9 @@ export async function runOffline(
     first ??= reader.seconds;
     const now = Math.min(Math.max(reader.seconds - first, 0), LAST_SECOND);
     if (now !== second) recorder.tick(second = now);
-    const { buffer, byteOffset } = reader.view;
-    const at = byteOffset + reader.offset;
-    if (!filters.take(reader, new Uint8Array(buffer, at, reader.captured))) return;
+    if (!filters.take(reader)) return;
     recorder.link = reader.linkType;
-    recorder.take(new DataView(buffer, at, reader.captured), reader.captured, reader.length);
+    recorder.take(reader.view, reader.offset, reader.captured, reader.length);
   };
   try {
     while (!stop.aborted && await Promise.race([reader.fill(), stopped])) {
@@ -124,9 +123,9 @@ class Filters implements Disposable {
     if (text !== "") this.#of(LinkType.ETHERNET);
   }
 
-  take(reader: CaptureReader, frame: Uint8Array<ArrayBuffer>): boolean {
+  take(reader: CaptureReader): boolean {
     const filter = this.#of(reader.linkType);
-    const passes = filter === "all" || filter?.takes(frame, reader.length) === true;
+    const passes = filter === "all" || filter?.takes(frameOf(reader), reader.length) === true;
     if (!passes) this.refused++;
     return passes;
   }
@@ -160,6 +159,10 @@ class Filters implements Disposable {
       throw new Failure(ExitStatus.USAGE, error.message, { mend, cause: error });
     }
   }
+}
+
+function frameOf({ view, offset, captured }: CaptureReader): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(view.buffer, view.byteOffset + offset, captured);
 }
 
 /** The time of the present frame, where it can be written. */

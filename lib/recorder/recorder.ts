@@ -5,8 +5,7 @@
  */
 import type { Service } from "../address.ts";
 import { Control, Reading, Segment } from "../packet/segment.ts";
-import { BLOCK } from "./block_store.ts";
-import { Source } from "./bytes.ts";
+import { BLOCK, type Reserve } from "./block_store.ts";
 import { Flag, type FlowStates } from "./flow_states.ts";
 import { FlowTable } from "./flow_table.ts";
 import { Holdings, later } from "./holdings.ts";
@@ -44,6 +43,8 @@ export interface RecorderOptions {
   window: number;
   /** Link type of the first frames, one of {@linkcode LinkType}. */
   link: number;
+  /** Gives the memory for the flows' bytes. */
+  reserve: Reserve;
   /** Random number, so that nobody can choose addresses that collide. */
   seed: number;
 }
@@ -76,7 +77,8 @@ export class Recorder {
   readonly #listener: RecorderListener;
   readonly #window: number;
   readonly #segment = new Segment();
-  readonly #source = new Source();
+  /** The memory that has the current segment. */
+  #memory: DataView = new DataView(new ArrayBuffer(0));
   #now = 0;
   #swept = 0;
   #hand = 0;
@@ -84,7 +86,7 @@ export class Recorder {
 
   /** Reserves its memory at once. */
   constructor(options: RecorderOptions, listener: RecorderListener) {
-    this.holdings = new Holdings(options.budget, options.window, options.seed);
+    this.holdings = new Holdings(options.budget, options.window, options.seed, options.reserve);
     this.states = this.holdings.states;
     this.ledger = this.holdings.ledger;
     this.table = new FlowTable(this.states.flags.length, options.seed);
@@ -94,11 +96,11 @@ export class Recorder {
     this.#window = options.window;
   }
 
-  /** Takes a frame: `captured` of its bytes are in `frame`, on the wire it had `wire`. */
-  take(frame: DataView, captured: number, wire: number): void {
+  /** Takes a frame: `captured` of its bytes stand in `frame` from `at` on, and on the wire it had `wire`. */
+  take(frame: DataView, at: number, captured: number, wire: number): void {
     const { ledger } = this;
     const segment = this.#segment;
-    const reading = segment.read(frame, captured, wire, this.link);
+    const reading = segment.read(frame, at, captured, wire, this.link);
     if (reading !== Reading.TCP) {
       if (reading === Reading.FRAGMENT) ledger.fragments += 1;
       else if (reading === Reading.OTHER) ledger.other += 1;
@@ -111,7 +113,7 @@ export class Recorder {
       addressWords(frame, family, sourceAt, wanted, 0);
       addressWords(frame, family, destinationAt, wanted, 4);
       wanted[8] = sourcePort << 16 | destinationPort;
-      this.#source.frame = frame;
+      this.#memory = frame;
       this.#fromClient(this.table.find());
     } else if (this.#services.has(frame, family, sourceAt, sourcePort)) {
       addressWords(frame, family, destinationAt, wanted, 0);
@@ -161,8 +163,9 @@ export class Recorder {
     flags[slot]! |= Flag.REPLICA;
     replica[slot] = to;
     if (advance > 0) {
-      states.delivered[slot]! += advance;
-      this.ledger.delivered += advance;
+      const bytes = this.#withoutFin(slot, to, advance);
+      states.delivered[slot]! += bytes;
+      this.ledger.delivered += bytes;
     }
     if ((to - droppedTo[slot]! | 0) >= 0) flags[slot]! &= ~(Flag.REPORTED | Flag.DROPPED);
     return this.holdings.free(slot, to);
@@ -252,13 +255,19 @@ export class Recorder {
     flags[slot]! |= Flag.PRIMARY;
     primary[slot] = ack;
     if (advance > 0) {
-      // A FIN takes a sequence number, and is no byte.
-      const fin = (flags[slot]! & Flag.CLIENT_FIN) !== 0 && ack - 1 === states.clientFin[slot];
-      states.acknowledged[slot]! += fin ? advance - 1 : advance;
-      this.ledger.acknowledged += fin ? advance - 1 : advance;
+      const bytes = this.#withoutFin(slot, ack, advance);
+      states.acknowledged[slot]! += bytes;
+      this.ledger.acknowledged += bytes;
     }
     const from = (ack - this.#window | 0) & -BLOCK;
     if ((from - states.base[slot]! | 0) > 0) this.holdings.drop(slot, from, "dropped_window");
+  }
+
+  /** The bytes of an advance up to `ack`: a FIN takes a sequence number, and is none. */
+  #withoutFin(slot: number, ack: number, advance: number): number {
+    const { flags, clientFin } = this.states;
+    const fin = (flags[slot]! & Flag.CLIENT_FIN) !== 0 && (ack - 1 | 0) === clientFin[slot];
+    return fin ? advance - 1 : advance;
   }
 
   #closeIfDone(slot: number): void {
@@ -326,7 +335,7 @@ export class Recorder {
   #keep(slot: number, seq: number): void {
     const { payloadAt, length, captured } = this.#segment;
     this.ledger.cut += length - captured;
-    const diverged = this.holdings.keep(slot, seq, this.#source, payloadAt, captured);
+    const diverged = this.holdings.keep(slot, seq, this.#memory, payloadAt, captured);
     if (diverged < 0) return;
     this.ledger.diverged += 1;
     if (this.#diverged++ >= MAX_DIVERGED) return;

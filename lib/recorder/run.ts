@@ -4,7 +4,10 @@
  * @module
  */
 import { join } from "node:path";
-import { Capture, type FrameReceiver, PcapError } from "../../ffi/libpcap.ts";
+import { Capture, type FrameReceiver } from "../../ffi/capture.ts";
+import { PcapError } from "../../ffi/libpcap.ts";
+import { reserveMemory } from "../../ffi/mapping.ts";
+import { interfaceIndex } from "../../ffi/tc.ts";
 import { formatMac, formatService, type Service } from "../address.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
@@ -17,7 +20,7 @@ import { makeRunDir, takeLock } from "../program/run_dir.ts";
 import { requireHandled } from "../program/services.ts";
 import { fileCounters, type FileOptions, openCaptureFiles } from "./capture_files.ts";
 import { HEADERS, serviceFilters } from "./filter.ts";
-import { Intake } from "./intake.ts";
+import { drain, pump } from "./intake.ts";
 import { Recorder } from "./recorder.ts";
 import { flowEvents } from "./report.ts";
 import { requestHandlers } from "./requests.ts";
@@ -25,11 +28,13 @@ import { requestHandlers } from "./requests.ts";
 /** Name of the control socket in the run directory. */
 export const RECORD_SOCKET = "record.sock";
 
+/** How often flows and counters are looked at, in milliseconds. */
+const LOOK = 100;
 /** How long the kernel gathers frames, in milliseconds. */
 const DELAY = 1;
 /** Milliseconds between two warnings of one kind. */
 const WARNING_PAUSE = 1000;
-/** The most that libpcap captures of a frame. */
+/** More than a block of the ring takes of a frame. */
 const MAX_SNAPLEN = 262_144;
 
 /** Settings of {@linkcode runRecord}. */
@@ -79,28 +84,27 @@ export async function runRecord(
   makeRunDir(runDir);
   using _lock = takeLock(runDir, "record");
   using capture = openCapture(options, backup);
-  const seed = crypto.getRandomValues(new Int32Array(1))[0]!;
   const recorder = new Recorder({
     services: options.services,
     budget: options.budget - options.buffer,
     window: options.window,
     link: capture.link,
-    seed,
+    reserve: reserveMemory,
+    seed: crypto.getRandomValues(new Int32Array(1))[0]!,
   }, flowEvents(emitter, options.flows));
   await using writer = options.files === undefined
     ? undefined
     : await openCaptureFiles(options.files, options, capture, emitter);
-  const take: FrameReceiver = (frame, captured, length) => recorder.take(frame, captured, length);
-  const intake = new Intake(
-    capture,
-    writer === undefined ? take : (frame, captured, length, seconds, nanos) => {
-      recorder.take(frame, captured, length);
-      writer.receive(frame, 0, captured, length, seconds, nanos);
-    },
-    (message) => emitter.emit("warning", { message }),
-  );
+  const take: FrameReceiver = (view, at, captured, length) =>
+    recorder.take(view, at, captured, length);
+  const receive: FrameReceiver = writer === undefined
+    ? take
+    : (view, at, captured, length, seconds, nanos) => {
+      recorder.take(view, at, captured, length);
+      writer.receive(view, at, captured, length, seconds, nanos);
+    };
   // As much as the ring holds: a flood must not keep a request waiting for its end.
-  const drain = (): void => intake.drain(options.buffer / 64);
+  const catchUp = (): void => drain(capture, receive, options.buffer / 64);
   const read = (): Record<string, unknown> => {
     const { received, dropped } = capture.stats();
     return {
@@ -113,7 +117,7 @@ export async function runRecord(
       clients_refused: server.stats.refused,
     };
   };
-  await using server = await serveControl(socket, requestHandlers(recorder, drain, read));
+  await using server = await serveControl(socket, requestHandlers(recorder, catchUp, read));
   const stats = new StatsTimer(emitter, read, options.stats);
   const losses = new LossWatch(emitter, options.interface);
   emitter.emit("started", {
@@ -126,16 +130,34 @@ export async function runRecord(
     buffer: options.buffer,
     ...(options.files === undefined ? {} : { write: options.files.directory }),
   });
-  const each = (): void => {
+  const look = (): void => {
     recorder.tick(performance.now() / 1000);
     stats.tick();
-    losses.look(capture.stats().dropped, performance.now());
+    losses.look(capture.dropped, performance.now());
+    if (capture.wentDown()) reportDown(options.interface, emitter);
   };
-  await intake.pump(each, stop);
-  drain();
-  each();
+  let next = 0;
+  const each = (): void => {
+    const now = performance.now();
+    if (now < next) return;
+    next = now + LOOK;
+    look();
+  };
+  await pump(capture, receive, each, stop);
+  catchUp();
+  look();
   await writer?.close();
   stats.emit();
+}
+
+/** Where the interface has gone, nothing will come any more. */
+function reportDown(name: string, emitter: Emitter): void {
+  if (interfaceIndex(name) === 0) {
+    throw new Failure(ExitStatus.UNAVAILABLE, `Interface "${name}" has gone`, {
+      mend: "start t2cp record again when it is back",
+    });
+  }
+  emitter.emit("warning", { message: `Interface "${name}" went down; nothing is captured` });
 }
 
 function openCapture(options: RecordOptions, backup: string | undefined): Capture {
@@ -155,7 +177,6 @@ function openCapture(options: RecordOptions, backup: string | undefined): Captur
   };
   const { interface: name, buffer } = options;
   try {
-    if (options.filter !== "") Capture.checkFilter(options.filter);
     return new Capture(name, { filters, bufferSize: buffer, delay: DELAY });
   } catch (error) {
     if (!(error instanceof PcapError) || !error.message.includes("filter")) throw error;

@@ -2,7 +2,8 @@
  * Injection and live capture, on a pair of interfaces of its own.
  */
 import assert from "node:assert/strict";
-import { Capture, Injector, PcapError } from "../../ffi/libpcap.ts";
+import { Capture } from "../../ffi/capture.ts";
+import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { libc } from "../../ffi/libc_sys.ts";
 import { libpcap } from "../../ffi/libpcap_sys.ts";
 import { Poller } from "../../ffi/poller.ts";
@@ -35,7 +36,7 @@ Deno.test({
     try {
       for (const name of [left, right]) ip("link", "set", name, "up");
       using capture = new Capture(right, {
-        filters: [{ filter: "ether proto 0x88b6", snaplen: 64 }],
+        filters: () => [{ filter: "ether proto 0x88b6", snaplen: 64 }],
         bufferSize: 1 << 20,
         delay: 10,
       });
@@ -47,12 +48,12 @@ Deno.test({
       try {
         for (let turn = 0; tags.length < 200 && turn < 200; turn++) {
           await poller.wait(50_000);
-          capture.drain((view, captured, length, seconds, nanos) => {
+          capture.drain((view, at, captured, length, seconds, nanos) => {
             assert.equal(captured, 64);
             assert.equal(length, 100);
             assert.ok(Math.abs(seconds + nanos / 1e9 - before) < 60);
             assert.ok(nanos < 1e9);
-            tags.push(view.getUint8(20));
+            tags.push(view.getUint8(at + 20));
           }, 64);
         }
       } finally {
@@ -70,12 +71,17 @@ Deno.test({
   name: "libpcap: an unknown interface and a wrong filter are named in the error",
   ignore: !root,
   fn() {
-    const options = { filters: [{ filter: "", snaplen: 64 }], bufferSize: 1 << 20, delay: 10 };
+    const options = {
+      filters: () => [{ filter: "", snaplen: 64 }],
+      bufferSize: 1 << 20,
+      delay: 10,
+    };
     assert.throws(() => new Injector("nosuch0"), (error) => {
       return error instanceof PcapError && /"nosuch0".*(No such device|exist)/i.test(error.message);
     });
     assert.throws(
-      () => new Capture("lo", { ...options, filters: [{ filter: "no filter", snaplen: 64 }] }),
+      () =>
+        new Capture("lo", { ...options, filters: () => [{ filter: "no filter", snaplen: 64 }] }),
       (error) => {
         return error instanceof PcapError && /filter "no filter"/.test(error.message);
       },

@@ -3,6 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { randomFillSync } from "node:crypto";
+import { poll } from "../fixture/wait.ts";
 import { assertSameBytes, ECHO, onStage, type Stage } from "./stage.ts";
 import { askRecorder, fetchRange } from "./record_socket.ts";
 import type { Process } from "./two_hosts.ts";
@@ -40,17 +41,20 @@ onStage("record: what a client sent can be fetched, until it is acknowledged", a
   const connection = stage.connect(7);
   await Promise.all([connection.write(sent), connection.read(sent.length)]);
 
-  const [flow] = await flowsOf(runDir);
-  const from = flow!.end - sent.length >>> 0;
-  const whole = await fetchRange(runDir, flow!, from, flow!.end);
+  const flow = await poll("the whole of it", async () => {
+    const [flow] = await flowsOf(runDir);
+    return flow?.acknowledged === sent.length ? flow : undefined;
+  });
+  const from = flow.end - sent.length >>> 0;
+  const whole = await fetchRange(runDir, flow, from, flow.end);
   assert.deepEqual(whole.missing, []);
   assertSameBytes(whole.bytes, sent);
 
   const upto = from + 1_000_001 >>> 0;
-  const { client, server } = flow!;
+  const { client, server } = flow;
   const [freed] = await askRecorder(runDir, { request: "ack", client, server, upto });
   assert.deepEqual(freed, { freed: { bytes: 1_000_001, unknown: 0 } });
-  const rest = await fetchRange(runDir, flow!, from, flow!.end);
+  const rest = await fetchRange(runDir, flow, from, flow.end);
   assert.deepEqual(rest.missing, [{ from, to: upto, reason: "freed" }]);
   assertSameBytes(rest.bytes.subarray(1_000_001), sent.subarray(1_000_001));
 
