@@ -48,7 +48,7 @@ const MIB = 1 << 20;
 const MIN_BUDGET = 4 * MIB;
 /** The kernel's ring unless given: a quarter of the budget, and not more than this. */
 const MAX_BUFFER = 64 * MIB;
-const MIN_BUFFER = MIB;
+const MIN_BUFFER = 4 * MIB;
 /** Less would cut every Ethernet header. */
 const MIN_SNAPLEN = 14;
 

@@ -27,8 +27,10 @@ const TPACKET_V3 = 2;
 /** Set in a block's status while it is user space's. */
 const TP_STATUS_USER = 1;
 
-/** Bytes of a block of the ring; the largest frame has to fit into one. */
-const BLOCK = 1 << 18;
+/** Bytes of a block of the ring, at least; two frames of 64 KiB fit, as offload makes them. */
+const MIN_BLOCK = 1 << 17;
+/** What a block has beside its frames, at the most. */
+const BLOCK_OVERHEAD = 1 << 10;
 /** `struct tpacket_block_desc`. */
 const DESCRIPTOR = { status: 8, packets: 12, first: 16 } as const;
 /** `struct tpacket3_hdr`. */
@@ -48,6 +50,8 @@ export interface CaptureOptions {
   filters: (link: number) => readonly CaptureFilter[];
   /** Bytes of the kernel's ring. */
   bufferSize: number;
+  /** Bytes of the largest frame; what is larger gets cut. */
+  largest: number;
   /** How long the kernel may gather frames before they can be read, in milliseconds, at least 1. */
   delay: number;
 }
@@ -91,7 +95,9 @@ export class Capture implements Disposable {
   /** The same memory: a block's status is read and written in order with its frames. */
   readonly #words: Int32Array;
   readonly #blocks: number;
+  readonly #blockSize: number;
   readonly #interface: string;
+  readonly #delay: number;
   /** What the interface had lost before the start. */
   readonly #lostBefore: number;
   #received = 0;
@@ -110,6 +116,7 @@ export class Capture implements Disposable {
    */
   constructor(name: string, options: CaptureOptions) {
     this.#interface = name;
+    this.#delay = options.delay;
     this.#lostBefore = lostByInterface(name);
     using compiler = new FilterCompiler(name);
     this.link = compiler.link;
@@ -126,12 +133,14 @@ export class Capture implements Disposable {
       unwrap(attached, "attach the filter");
       const version = Uint32Array.of(TPACKET_V3);
       setOption(this.fd, PACKET_VERSION, version, "choose the ring's version");
-      this.#blocks = Math.max(2, Math.ceil(options.bufferSize / BLOCK));
+      const block = Math.max(MIN_BLOCK, powerOfTwo(options.largest + BLOCK_OVERHEAD));
+      this.#blockSize = block;
+      this.#blocks = Math.max(2, Math.ceil(options.bufferSize / block));
       // struct tpacket_req3
-      const request = Uint32Array.of(BLOCK, this.#blocks, BLOCK, this.#blocks, options.delay, 0, 0);
-      const ring = `make a ring of ${this.#blocks * BLOCK} bytes`;
+      const request = Uint32Array.of(block, this.#blocks, block, this.#blocks, options.delay, 0, 0);
+      const ring = `make a ring of ${this.#blocks * block} bytes`;
       setOption(this.fd, PACKET_RX_RING, request, ring);
-      mapping = new Mapping(this.fd, this.#blocks * BLOCK, 0, true, ring);
+      mapping = new Mapping(this.fd, this.#blocks * block, 0, true, ring);
       const address = new DataView(new ArrayBuffer(20));
       address.setUint16(0, AF_PACKET, true);
       address.setUint16(2, ETH_P_ALL);
@@ -173,6 +182,11 @@ export class Capture implements Disposable {
       if (this.#left === 0) this.#giveBack();
     }
     return frames;
+  }
+
+  /** How long the ring lasts where few frames come, in milliseconds: each delay takes a block. */
+  get patience(): number {
+    return this.#blocks * this.#delay;
   }
 
   /** How often the ring has been read through so far, a fraction of it included. */
@@ -238,7 +252,7 @@ export class Capture implements Disposable {
   #giveBack(): void {
     Atomics.store(this.#words, (this.#block + DESCRIPTOR.status) / 4, 0);
     this.#taken += 1;
-    this.#block = (this.#block + BLOCK) % (this.#blocks * BLOCK);
+    this.#block = (this.#block + this.#blockSize) % (this.#blocks * this.#blockSize);
   }
 }
 
@@ -252,13 +266,18 @@ function setOption(
   unwrap(libc().setsockopt(fd, SOL_PACKET, option, bytes, bytes.length), attempted);
 }
 
-/** Frames that interface `name` or its driver has lost: the counters that libpcap adds up, too. */
+/**
+ * Frames that interface `name` or its driver has lost so far: the columns drop and fifo of proc_net(5), which shows
+ * this process's network namespace whatever is mounted on /sys.
+ */
 function lostByInterface(name: string): number {
-  return ["rx_missed_errors", "rx_fifo_errors"].reduce((sum, counter) => {
-    try {
-      return sum + Number(Deno.readTextFileSync(`/sys/class/net/${name}/statistics/${counter}`));
-    } catch {
-      return sum;
-    }
-  }, 0);
+  const lines = Deno.readTextFileSync("/proc/net/dev").split("\n");
+  const line = lines.find((text) => text.trimStart().startsWith(`${name}:`)) ?? "";
+  const [, , , drop = 0, fifo = 0] = line.slice(line.lastIndexOf(":") + 1).trim().split(/\s+/);
+  return Number(drop) + Number(fifo);
+}
+
+/** The smallest power of two that is not below `value`. */
+function powerOfTwo(value: number): number {
+  return 2 ** Math.ceil(Math.log2(value));
 }

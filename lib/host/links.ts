@@ -65,6 +65,16 @@ export function mtuOf(name: string): number {
   return links[0]?.mtu ?? 1500;
 }
 
+/** Bytes of IP of the largest frame that offload makes on any interface of this host; 64 KiB where nobody says. */
+export function largestOffload(): number {
+  const links: Record<string, unknown>[] = JSON.parse(
+    iproute("ip", "-d", "-j", "link", "show") || "[]",
+  );
+  const names = ["gso_max_size", "gro_max_size", "gso_ipv4_max_size", "gro_ipv4_max_size"];
+  const sizes = links.flatMap((link) => names.map((name) => Number(link[name] ?? 0)));
+  return Math.max(65536, ...sizes);
+}
+
 /** Whether interface `name` has the older qdisc that takes clsact's place and has no egress. */
 export function hasIngressQdisc(name: string): boolean {
   return /^qdisc ingress /m.test(iproute("tc", "qdisc", "show", "dev", name));

@@ -15,7 +15,7 @@ const WAIT = 250_000;
  */
 const REST = 20;
 const SHORT_REST = 4;
-/** So much of the ring is much. */
+/** So much of the ring is much; as long as the kernel takes to begin so many blocks, a rest may be. */
 const MUCH = 1 / 8;
 /** Frames that are taken before the sockets get their turn. */
 const BATCH = 2048;
@@ -48,7 +48,7 @@ export async function pump(
       if (frames === BATCH) await new Promise((resolve) => setImmediate(resolve));
       else if (frames === 0) await poller.wait(WAIT);
       else {
-        const rest = filled > MUCH ? SHORT_REST : REST;
+        const rest = Math.min(filled > MUCH ? SHORT_REST : REST, capture.patience * MUCH);
         filled = 0;
         await new Promise((resolve) => setTimeout(resolve, rest));
       }

@@ -12,6 +12,7 @@ import { formatMac, formatService, type Service } from "../address.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
+import { largestOffload } from "../host/links.ts";
 import { resolveMac } from "../mirror/neighbour.ts";
 import { isReadableLink } from "../packet/link.ts";
 import { StatsTimer } from "../program/events.ts";
@@ -34,8 +35,10 @@ const LOOK = 100;
 const DELAY = 1;
 /** Milliseconds between two warnings of one kind. */
 const WARNING_PAUSE = 1000;
-/** More than a block of the ring takes of a frame. */
+/** The most that is taken of a frame, as libpcap does. */
 const MAX_SNAPLEN = 262_144;
+/** Ethernet's header with two tags. */
+const LINK_HEADER = 22;
 
 /** Settings of {@linkcode runRecord}. */
 export interface RecordOptions {
@@ -177,7 +180,8 @@ function openCapture(options: RecordOptions, backup: string | undefined): Captur
   };
   const { interface: name, buffer } = options;
   try {
-    return new Capture(name, { filters, bufferSize: buffer, delay: DELAY });
+    const largest = Math.min(largestOffload() + LINK_HEADER, MAX_SNAPLEN);
+    return new Capture(name, { filters, bufferSize: buffer, largest, delay: DELAY });
   } catch (error) {
     if (!(error instanceof PcapError) || !error.message.includes("filter")) throw error;
     throw new Failure(ExitStatus.USAGE, error.message, {

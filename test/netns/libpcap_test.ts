@@ -38,6 +38,7 @@ Deno.test({
       using capture = new Capture(right, {
         filters: () => [{ filter: "ether proto 0x88b6", snaplen: 64 }],
         bufferSize: 1 << 20,
+        largest: 1514,
         delay: 10,
       });
       using injector = new Injector(left);
@@ -74,6 +75,7 @@ Deno.test({
     const options = {
       filters: () => [{ filter: "", snaplen: 64 }],
       bufferSize: 1 << 20,
+      largest: 1514,
       delay: 10,
     };
     assert.throws(() => new Injector("nosuch0"), (error) => {

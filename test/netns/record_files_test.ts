@@ -25,7 +25,7 @@ interface Recording {
 async function record(stage: Stage, ...args: string[]): Promise<Recording> {
   const runDir = stage.lab.roleDirectory("gateway");
   const directory = join(runDir, "files");
-  const place = ["--interface", "br0", "--service", ECHO, "--budget", "16M", "--run-dir", runDir];
+  const place = ["--interface", "br0", "--service", ECHO, "--budget", "64M", "--run-dir", runDir];
   const recorder = stage.start("gateway", "record", ...place, "--write", directory, ...args);
   const started = await recorder.next("started");
   assert.equal(started["write"], directory);

@@ -13,7 +13,7 @@ async function startRecorder(
   ...args: string[]
 ): Promise<{ recorder: Process; runDir: string }> {
   const runDir = stage.lab.roleDirectory("gateway");
-  const defaults = { "--interface": "br0", "--service": ECHO, "--budget": "16M" };
+  const defaults = { "--interface": "br0", "--service": ECHO, "--budget": "64M" };
   const given = Object.entries(defaults).filter(([flag]) => !args.includes(flag)).flat();
   const recorder = stage.start("gateway", "record", ...given, "--run-dir", runDir, ...args);
   await recorder.next("started");
