@@ -35,7 +35,7 @@ const HANDSHAKE = 120e6;
 /** What keeps silence for this long counts as idle no more, in microseconds: tcp_keepalive_time's default. */
 const IDLE = 7200e6;
 /** So many sockets or flows are looked at before other work gets its turn. */
-const AT_ONCE = 500;
+const AT_ONCE = 250;
 /** Sockets destroyed by one call of ss. */
 const CHUNK = 50;
 

@@ -1,16 +1,19 @@
 /**
  * The soak: short connections at a steady pace through mirror and shadow, for long, over both families and on few
- * ports. When the time of TIME-WAIT has passed nothing may be left of them: no entry of a map, no socket of a replica.
- * Prints what was there meanwhile. Needs root and the lab's packages.
+ * ports, beside clients with a window of zero. When the time of TIME-WAIT has passed nothing may be left of them: no
+ * entry of a map, no socket of a replica. Prints what was there meanwhile. Needs root and the lab's packages.
  *
  *     deno task bench:soak [SECONDS [RATE [TAP_LOSS_PERCENT]]]
  *
  * @module
  */
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import { BpfMap } from "../../ffi/bpf_map.ts";
 import { SERVICE_ADDRESSES } from "../../lib/lab/topology.ts";
-import { Stage, WEB } from "../netns/stage.ts";
+import { State } from "../fixture/socket.ts";
+import { assertSameBytes, Stage, WEB } from "../netns/stage.ts";
+import { noise, TWINS, Twins, TWINS6 } from "../netns/twins.ts";
 import type { SoakCounts, SoakTask } from "./soak_client.ts";
 
 const seconds = Number(Deno.args[0] ?? 600);
@@ -43,7 +46,7 @@ async function sample(stage: Stage, pid: number): Promise<Sample> {
     using map = BpfMap.openPinned(join(stage.runDir, "bpf", "shadow", name));
     return map.entries().count;
   });
-  const states = (await stage.output("backup", "ss", "-Htan", "sport", "=", ":80")).split("\n")
+  const states = (await stage.output("backup", "ss", "-Htan")).split("\n")
     .map((line) => line.split(/\s/)[0]).filter((state) => state !== "" && state !== "LISTEN");
   const status = Deno.readTextFileSync(`/proc/${pid}/status`);
   const stat = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
@@ -77,6 +80,34 @@ function row(cells: readonly (string | number)[]): void {
   console.log(cells.map((cell, i) => String(cell).padStart(columns[i]!.length)).join("  "));
 }
 
+/** Fills clients that do not read, so that their windows are zero. */
+async function fill(twins: Twins): Promise<() => Promise<void>> {
+  const all = noise(256 << 10);
+  const ends: (() => Promise<void>)[] = [];
+  for (const family of [4, 6] as const) {
+    twins.family = family;
+    const flow = await twins.open(
+      `full, IPv${family}`,
+      (socket) => socket.socket({ RCVBUF: 4096 }),
+    );
+    const sent = flow.primary.trySend(all) ?? 0;
+    const held = flow.replica.trySend(all) ?? 0;
+    ends.push(async () => {
+      assert.equal(flow.replica.state, State.ESTABLISHED, flow.name);
+      const [got] = await Promise.all([
+        flow.client.receive(all.length),
+        flow.primary.send(all.subarray(sent)),
+        flow.replica.send(all.subarray(held)),
+      ]);
+      assertSameBytes(got, all, flow.name);
+      for (const end of [flow.client, flow.primary, flow.replica]) end.close();
+    });
+  }
+  return async () => {
+    for (const end of ends) await end();
+  };
+}
+
 /** The process of the shadow: what listens on its control socket is found by its lock. */
 function shadowProcess(stage: Stage): number {
   return Number(Deno.readTextFileSync(join(stage.runDir, "shadow.lock")));
@@ -92,10 +123,13 @@ async function soak(stage: Stage): Promise<string[]> {
     "-c",
     "echo 20000 32000 >/proc/sys/net/ipv4/ip_local_port_range",
   );
-  const services = ["--service", WEB, "--service", `[${SERVICE_ADDRESSES[6]}]:80`];
+  using twins = new Twins(stage);
+  const services = [WEB, `[${SERVICE_ADDRESSES[6]}]:80`, TWINS, TWINS6]
+    .flatMap((service) => ["--service", service]);
   const shadow = await stage.shadow(...services);
   await stage.mirror(...services);
   const pid = shadowProcess(stage);
+  const empty = await fill(twins);
   const task: SoakTask = { addresses: ADDRESSES, port: 80, rate, seconds, size: SIZE };
   const program = decodeURIComponent(new URL("soak_client.ts", import.meta.url).pathname);
   const [command, ...args] = stage.lab.inRole("client", [
@@ -146,8 +180,10 @@ async function soak(stage: Stage): Promise<string[]> {
         ...[stats.flows_unprotected!, Deno.loadavg()[0]!.toFixed(1)],
       ]);
       last = found, at = now, begun = counts.begun;
-      if (ended && left === Infinity) left = DUE;
-      else if (ended) left -= elapsed / 1000;
+      if (ended && left === Infinity) {
+        await empty();
+        left = DUE;
+      } else if (ended) left -= elapsed / 1000;
       if (ended && found.flows + found.handshakes + found.strangers + found.sockets === 0) break;
     }
   } finally {
