@@ -16,8 +16,9 @@ import { type FlowEvent, readFlowEvent, reasons } from "../flow/layout.ts";
 const WAIT = 250_000;
 /** Rest after records came, in milliseconds, so that a flood costs few wake-ups. */
 const REST = 2;
-/** Rest where one is a gap, in milliseconds: long enough for what another processor has under way. */
-const GAP_REST = 1;
+
+/** How long a gap may be bytes that another processor has under way, in microseconds. */
+const UNDER_WAY = 300;
 
 /** What {@linkcode pumpEvents} calls. */
 export interface PumpHooks {
@@ -43,6 +44,7 @@ export async function pumpEvents(
   using ring = new RingBuffer(map);
   const gaps: FlowEvent[] = [];
   const poller = new Poller([ring.fd]);
+  const pause = new Poller([]);
   const wake = (): void => poller.wake();
   stop.addEventListener("abort", wake);
   try {
@@ -50,18 +52,18 @@ export async function pumpEvents(
       await poller.wait(Math.min(WAIT, (hooks.due?.() ?? Infinity) * 1000));
       // Behind a reader that stalls, events wait in the ring buffer, whose bound has a counter.
       const records = emitter.full ? 1 : drain(ring, emitter, gaps, hooks);
-      const rest = gaps.length > 0 ? GAP_REST : REST;
-      const rested = records > 0 && new Promise((resolve) => setTimeout(resolve, rest));
-      hooks.each();
-      await rested;
+      if (gaps.length > 0) await pause.wait(UNDER_WAY);
       for (const gap of gaps.splice(0)) {
         if (hooks.stillMissing?.(gap) ?? true) emitGap(gap, emitter);
       }
+      hooks.each();
+      if (records > 0) await new Promise((resolve) => setTimeout(resolve, REST));
     }
     drain(ring, emitter, gaps, hooks);
   } finally {
     stop.removeEventListener("abort", wake);
     await poller.close();
+    await pause.close();
   }
 }
 
