@@ -19,7 +19,8 @@ import {
 } from "../flow/layout.ts";
 import { Acknowledgements, type Told } from "./acks.ts";
 import { type FlowMap, FlowView } from "./flow_view.ts";
-import { Healing, type Surroundings } from "./healing.ts";
+import { Healing } from "./healing.ts";
+import type { Surroundings } from "./surroundings.ts";
 import type { Injection } from "./injection.ts";
 import { type FlowAccount, Ledger, newAccount } from "./ledger.ts";
 import { earlier, later } from "./ranges.ts";
@@ -114,11 +115,11 @@ export class Healer {
         return stopped();
       },
       now: parts.now,
-      onHealed: ({ flow }, { from, to }, bytes, took) => {
-        parts.emitter.emit("healed", { ...flow.ends, from, to, bytes, took_ms: rounded(took) });
+      onHealed: (flow, { from, to }, bytes, took) => {
+        parts.emitter.emit("healed", { ...flow, from, to, bytes, took_ms: rounded(took) });
       },
-      onUnprotected: ({ flow }, reason) => {
-        parts.emitter.emit("flow.unprotected", { ...flow.ends, reason });
+      onUnprotected: (flow, reason) => {
+        parts.emitter.emit("flow.unprotected", { ...flow, reason });
       },
       onWaiting: (healing) => void this.#waiting.add(healing),
       onRoom: () => this.#serveWaiting(),

@@ -7,10 +7,11 @@
 import { PcapError } from "../../ffi/libpcap.ts";
 import { after } from "../flow/layout.ts";
 import type { FlowView } from "./flow_view.ts";
-import type { Injection } from "./injection.ts";
+import { type Gap, Gaps } from "./gaps.ts";
 import type { FlowAccount, Ledger } from "./ledger.ts";
+import type { Surroundings } from "./surroundings.ts";
 import { earlier, later, lengthOf, type Range, Ranges } from "./ranges.ts";
-import { type FetchReceiver, type RecorderClient, RecorderRefused } from "./recorder_client.ts";
+import { type FetchReceiver, RecorderRefused } from "./recorder_client.ts";
 
 /** Bytes asked for in one request, and under way for one flow. */
 const FETCH = 256 * 1024;
@@ -28,48 +29,12 @@ const LONGEST_AGAIN = 20;
 const NOT_SEEN = 1000;
 /** A flow that gets no byte for this long is reported, in milliseconds; the attempts go on. */
 const PATIENCE = 5000;
-/** Gaps of a flow that are told apart; beyond that, the last one grows. */
-const MAX_GAPS = 1024;
 /** A closed window is asked about this often, in milliseconds. */
 const PROBE = 100;
 /** A replica that was given what it lacks is asked for its acknowledgement after this, in milliseconds. */
 const ASK = 1;
 /** A replica that acknowledges nothing for this long lacks what comes next, in milliseconds. */
 const STILL = 30;
-
-/** What a healing gets from its surroundings. */
-export interface Surroundings {
-  /** Where bytes come from. */
-  readonly recorder: Pick<RecorderClient, "fetch" | "hasRoom" | "connected">;
-  /** Where they go. */
-  readonly injection: Injection;
-  /** What is written down. */
-  readonly ledger: Ledger;
-  /** Whether the end has come, and nothing may be touched any more. */
-  readonly stopped: boolean;
-  /** Whether the backup has taken over. */
-  readonly settling: boolean;
-  /** The time in milliseconds of a monotonic clock. */
-  now(): number;
-  /** Told of each gap that the replica has acknowledged. */
-  onHealed(healing: Healing, gap: Range, bytes: number, took: number): void;
-  /** Told once that the flow has lost its protection. */
-  onUnprotected(healing: Healing, reason: string): void;
-  /** Told that the flow waits for room in the connection to the recorder. */
-  onWaiting(healing: Healing): void;
-  /** Told that there may be room again. */
-  onRoom(): void;
-}
-
-/** A range that the replica lacks, or may lack. */
-interface Gap extends Range {
-  /** Since when, in milliseconds. */
-  since: number;
-  /** Bytes of it that were given to the replica. */
-  given: number;
-  /** Whether all of it is lacking, rather than unknown parts. */
-  exact: boolean;
-}
 
 /** See the module. */
 export class Healing {
@@ -83,7 +48,7 @@ export class Healing {
   reported = false;
   readonly #around: Surroundings;
   readonly #account: FlowAccount;
-  #gaps: Gap[] = [];
+  readonly #gaps = new Gaps();
   /** To be fetched and given. */
   readonly #wanted = new Ranges();
   /** Not seen by the recorder yet. */
@@ -116,7 +81,7 @@ export class Healing {
 
   /** Whether nothing is left to do. */
   get done(): boolean {
-    return this.#gaps.length === 0 && this.#requests === 0;
+    return this.#gaps.empty && this.#requests === 0;
   }
 
   /** How many bytes the replica lacks, as far as is known. */
@@ -131,32 +96,19 @@ export class Healing {
 
   /** Notes that the replica is to get as far as `to`, though nobody knows what of it it lacks. */
   catchUp(to: number, since: number): void {
-    const ack = this.flow.replicaAck;
+    const from = this.flow.replicaAck;
     // Where it is known what is lacking next, that comes first.
-    const known = ({ exact, from, to }: Gap): boolean =>
-      !exact || !after(from, ack) && after(to, ack);
-    if (this.#gaps.some(known)) return;
-    this.#open({ from: this.flow.replicaAck, to }, since, false);
+    if (!this.#gaps.covers(from)) this.#open({ from, to }, since, false);
   }
 
-  #open({ from, to }: Range, since: number, exact: boolean): boolean {
-    if (this.lost !== undefined || !after(to, from) || !after(to, this.flow.replicaAck)) {
-      return false;
-    }
-    const known = this.#gaps.some((gap) =>
-      gap.exact && !after(gap.from, from) && !after(to, gap.to)
-    );
-    if (known) return false;
+  #open(range: Range, since: number, exact: boolean): boolean {
+    const { from, to } = range;
+    const lacking = after(to, from) && after(to, this.flow.replicaAck);
+    if (this.lost !== undefined || !lacking) return false;
     if (this.done) this.#progress = this.#around.now();
-    const last = this.#gaps.at(-1);
-    if (this.#gaps.length < MAX_GAPS || last === undefined) {
-      this.#gaps.push({ from, to, since, given: 0, exact });
-    } else {
-      last.from = earlier(last.from, from);
-      last.to = later(last.to, to);
-    }
+    if (!this.#gaps.add(range, since, exact)) return false;
     this.#count("gaps", 1);
-    this.#count("gap_bytes", (to - from) >>> 0);
+    this.#count("gap_bytes", lengthOf(range));
     return true;
   }
 
@@ -164,7 +116,7 @@ export class Healing {
   step(): boolean {
     if (this.#around.stopped || !this.flow.refresh()) return false;
     this.#look();
-    if (this.lost !== undefined || this.#gaps.length === 0) return true;
+    if (this.lost !== undefined || this.#gaps.empty) return true;
     const now = this.#around.now();
     this.#fill(now);
     this.#ask(now);
@@ -188,7 +140,8 @@ export class Healing {
     if (this.lost !== undefined || !this.#around.settling) return;
     if (bytes === 0) {
       // In step with its client, it is let go as soon as it has all.
-      for (const gap of this.#gaps) this.#close(gap, this.#around.now());
+      const all = this.#gaps.take(this.#end);
+      for (const gap of all) this.#close(gap, this.#around.now());
       return;
     }
     this.#lose(bytes, `the flow ended before the replica got ${bytes} bytes of the client`);
@@ -197,7 +150,7 @@ export class Healing {
   /** Takes in how far the replica has come. */
   #look(): void {
     const ack = this.flow.replicaAck;
-    if (ack === this.#ack && this.#gaps.length === 0) return;
+    if (ack === this.#ack && this.#gaps.empty) return;
     const now = this.#around.now();
     if (after(ack, this.#ack)) {
       this.#ack = ack;
@@ -207,11 +160,7 @@ export class Healing {
     }
     for (const ranges of [this.#wanted, this.#unseen, this.#asked, this.#given]) ranges.cut(ack);
     if (this.#unseen.empty) this.#unseenSince = undefined;
-    const open = this.#gaps.filter((gap) => after(gap.to, ack));
-    if (open.length === this.#gaps.length) return;
-    const closed = this.#gaps.filter((gap) => !after(gap.to, ack));
-    this.#gaps = open;
-    for (const gap of closed) this.#close(gap, now);
+    for (const gap of this.#gaps.take(ack)) this.#close(gap, now);
   }
 
   #close(gap: Gap, now: number): void {
@@ -221,7 +170,7 @@ export class Healing {
     this.#count("healed", 1);
     this.#count("healed_bytes", bytes);
     this.#around.ledger.took(took);
-    this.#around.onHealed(this, gap, bytes, took);
+    this.#around.onHealed(this.flow.ends, gap, bytes, took);
   }
 
   /** Decides what is to be asked for next. */
@@ -239,9 +188,9 @@ export class Healing {
       return;
     }
     const coming = [this.#wanted, this.#unseen, this.#asked].some((ranges) => ranges.has(ack));
-    const unknown = this.#gaps.some((gap) => !gap.exact && !after(gap.from, ack));
-    if (unknown) return this.#reachOut(ack);
-    if (!coming && now - this.#progress >= STILL) this.#reachOut(ack);
+    const stuck = !coming && now - this.#progress >= STILL;
+    if (stuck) this.#reached = undefined;
+    if (stuck || this.#gaps.isUnknownAt(ack)) this.#reachOut(ack);
   }
 
   /**
@@ -274,7 +223,7 @@ export class Healing {
 
   /** Where the gaps end. */
   get #end(): number {
-    return this.#gaps.reduce((most, gap) => later(most, gap.to), this.#ack);
+    return this.#gaps.end(this.#ack);
   }
 
   /** Wants what of `range` is neither under way nor given. */
@@ -361,15 +310,7 @@ export class Healing {
     this.#givenAt = this.#around.now();
     this.#count("injected_segments", 1);
     this.#count("injected_bytes", (to - from) >>> 0);
-    let rest = (to - from) >>> 0;
-    for (const gap of this.#gaps) {
-      const common = { from: later(from, gap.from), to: earlier(to, gap.to) };
-      if (!gap.exact || !after(common.to, common.from)) continue;
-      gap.given += lengthOf(common);
-      rest -= lengthOf(common);
-    }
-    const unknown = this.#gaps.find((gap) => !gap.exact);
-    if (unknown !== undefined) unknown.given += Math.max(rest, 0);
+    this.#gaps.give(from, to);
   }
 
   /** A frame that cannot be sent now is sent again later, as one that the replica did not take. */
@@ -416,9 +357,7 @@ export class Healing {
 
   /** Leaves to the client what comes from `seq` on. */
   #leave(seq: number): void {
-    this.#gaps = this.#gaps.flatMap((gap) =>
-      after(seq, gap.from) ? [{ ...gap, to: earlier(gap.to, seq) }] : []
-    );
+    this.#gaps.truncate(seq);
     for (const ranges of [this.#wanted, this.#unseen]) ranges.truncate(seq);
   }
 
@@ -426,7 +365,7 @@ export class Healing {
     if (this.reported) return;
     this.reported = true;
     this.#around.ledger.unprotected += 1;
-    this.#around.onUnprotected(this, reason);
+    this.#around.onUnprotected(this.flow.ends, reason);
   }
 
   /** Asks a replica whose window is closed how it is now. */
