@@ -226,11 +226,12 @@ export class Takeover implements Disposable {
    */
   wake(): Woken {
     const result: Woken = { woken: 0, behind: 0, lost: 0, reset: [] };
-    const kept = this.#control.committed || this.healed;
+    // Asked only where it matters: to look at a file takes as long as to wake many flows.
+    let kept: boolean | undefined;
     this.#eachFlow((place) => {
       if (place.flows.getUint8(place.at + FLOW.replica_reset) !== 0) {
         result.lost += 1;
-      } else if (!kept && lostBytes(place) > 0) {
+      } else if (lostBytes(place) > 0 && !(kept ??= this.#control.committed || this.healed)) {
         result.reset.push(this.#reset(place));
       } else {
         this.#try(() => this.#segments.wake(place));
