@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { randomFillSync } from "node:crypto";
 import { poll } from "../fixture/wait.ts";
-import { assertSameBytes, ECHO, onStage, type Stage } from "./stage.ts";
+import { assertSameBytes, onStage, SERVICE_ADDRESS, type Stage } from "./stage.ts";
 import { askRecorder, fetchRange } from "./record_socket.ts";
 import type { Process } from "./two_hosts.ts";
 
@@ -13,7 +13,7 @@ async function startRecorder(
   ...args: string[]
 ): Promise<{ recorder: Process; runDir: string }> {
   const runDir = stage.lab.roleDirectory("gateway");
-  const defaults = { "--interface": "br0", "--service": ECHO, "--budget": "64M" };
+  const defaults = { "--interface": "br0", "--service": `${SERVICE_ADDRESS}:9`, "--budget": "64M" };
   const given = Object.entries(defaults).filter(([flag]) => !args.includes(flag)).flat();
   const recorder = stage.start("gateway", "record", ...given, "--run-dir", runDir, ...args);
   await recorder.next("started");
@@ -35,11 +35,10 @@ async function flowsOf(runDir: string): Promise<Flow[]> {
 }
 
 onStage("record: what a client sent can be fetched, until it is acknowledged", async (stage) => {
-  await stage.echoServers();
+  await stage.socat("primary", 9, "-u", "TCP4-LISTEN:9,fork", "OPEN:/dev/null");
   const { recorder, runDir } = await startRecorder(stage, "--flows");
   const sent = randomFillSync(new Uint8Array(3_000_000));
-  const connection = stage.connect(7);
-  await Promise.all([connection.write(sent), connection.read(sent.length)]);
+  await stage.connect(9).write(sent);
 
   const flow = await poll("the whole of it", async () => {
     const [flow] = await flowsOf(runDir);
