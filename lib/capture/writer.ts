@@ -14,10 +14,10 @@ import { PacketBatch, packetSize, Stamp } from "./packet_batch.ts";
 /** The largest part of a frame that is kept, in bytes: libpcap's MAXIMUM_SNAPLEN, which readers expect. */
 export const MAX_SNAPLEN = 262_144;
 
-/** A batch is written once it has so many bytes. */
-const BATCH = 1 << 18;
-/** How many batches may wait for a slow disk: about 32 MiB. */
-const MAX_BATCHES = 128;
+/** A batch is written once it has so many bytes. Each write is handed to a thread, which costs as much as 200 frames. */
+const BATCH = 1 << 20;
+/** How many bytes of batches may wait for a slow disk. */
+const MAX_WAITING = 32 << 20;
 /** After this time at most, what is in a batch is written; in milliseconds. */
 const FLUSH_INTERVAL = 100;
 
@@ -100,6 +100,7 @@ export class CaptureWriter implements AsyncDisposable {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#timer);
+    await this.#writing;
     this.#flush();
     await this.#writing;
     await this.#series.close();
@@ -110,10 +111,12 @@ export class CaptureWriter implements AsyncDisposable {
     await this.close();
   }
 
+  /** Writes what there is, unless a write is under way: a slow disk is not given small batches. */
   #flush(): void {
     const batch = this.#batch;
+    if (this.#writing !== undefined) return;
     if (batch !== undefined && batch.length > 0) this.#submit(batch);
-    else if (this.#series.isRotationDue(performance.now())) this.#writing ??= this.#write();
+    else if (this.#series.isRotationDue(performance.now())) this.#writing = this.#write();
   }
 
   #submit(batch: PacketBatch): void {
@@ -125,7 +128,8 @@ export class CaptureWriter implements AsyncDisposable {
   /** An empty batch, or undefined where there may be no more. */
   #take(): PacketBatch | undefined {
     const free = this.#free.pop();
-    if (free !== undefined || this.#batches === MAX_BATCHES) return free;
+    const full = this.#batches * this.#batchSize >= MAX_WAITING;
+    if (free !== undefined || full) return free;
     this.#batches++;
     const capacity = this.#batchSize + packetSize(this.#snaplen) + STATISTICS_SIZE;
     return new PacketBatch(capacity, this.#stamp);

@@ -2,7 +2,9 @@
  * The recorder against `tcpdump -w`: the same traffic in the same run, with equal rings; frames that each lost, and
  * the processor time that a frame cost each. Needs root and the packages of the tests.
  *
- *     deno task bench:record [SECONDS [ROUNDS]]
+ *     deno task bench:record [SECONDS [ROUNDS [write]]]
+ *
+ * With "write" the recorder writes capture files, too.
  *
  * @module
  */
@@ -14,6 +16,7 @@ import type { SourceResult, SourceTask } from "./packet_source.ts";
 
 const seconds = Number(Deno.args[0] ?? 5);
 const rounds = Number(Deno.args[1] ?? 3);
+const write = Deno.args[2] === "write";
 const RING_MIB = 64;
 const FLOWS = 64;
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -69,6 +72,7 @@ async function measure(shape: typeof shapes[number], directory: string): Promise
     ...[Deno.execPath(), "run", "-A", "--quiet", here("../../cli/main.ts"), "record"],
     ...["--interface", "in0", "--service", service, "--run-dir", directory],
     ...["--budget", `${256 + RING_MIB}M`, "--buffer", `${RING_MIB}M`],
+    ...(write ? ["--write", join(directory, "files")] : []),
   );
   const reader = recorder.stdout.getReader();
   recorder.stderr.pipeTo(new WritableStream()).catch(() => {});
@@ -116,6 +120,7 @@ async function measure(shape: typeof shapes[number], directory: string): Promise
   tcpdump.kill("SIGINT");
   await Promise.all([recorder.status, tcpdump.status, reading]);
   await Deno.remove(file);
+  if (write) await Deno.remove(join(directory, "files"), { recursive: true });
   const dropped = Number(/(\d+) packets dropped by kernel/.exec(said)?.[1]);
   const captured = Number(/(\d+) packets captured/.exec(said)?.[1]);
   const all = warm.packets + sent.packets;
