@@ -79,6 +79,7 @@ static __noinline int open_commit(struct __sk_buff *skb, const struct packet *p,
 	/* Never scaled in a SYN, RFC 7323 section 2.2. The replica says nothing before it gets data. */
 	f.primary_right = f.replica_right = f.told_right = p->ack + p->window;
 	f.primary_tsval = o.tsval;
+	f.replica_tsecr = o.tsecr;
 	f.wscale = o.wscale;
 	f.options = o.present;
 	bpf_map_update_elem(&openings, key, &f, BPF_ANY);
@@ -227,6 +228,7 @@ static __always_inline bool is_plain(const struct packet *p, const struct commit
 
 #define OFFSET_ACK 8
 #define OFFSET_CHECKSUM 16
+#define OFFSET_TSECR 8 /* in the options, behind NOPs, kind, length and TSval */
 
 /* Two NOPs and the kind, as all stacks write selective acknowledgements (RFC 2018 section 3); the length follows. */
 #define SACK_HEAD 0x01010500
@@ -264,10 +266,13 @@ struct lowered {
 };
 
 /*
- * Writes another acknowledgement and window. By helpers alone, unlike the backup's programs: they know what is to be done
+ * Writes another acknowledgement and window. A lowered acknowledgement is the replica's, and so is what it echoes: the
+ * primary's echo would tell the client that the first copy of a segment arrived, which the replica lacked, and that
+ * sending it again was a mistake (RFC 3522, the Eifel detection). By helpers alone, unlike the backup's programs: they know what is to be done
  * with each kind of checksum, and a gateway may have an older kernel.
  */
-static __always_inline void lower(struct __sk_buff *skb, const struct packet *p, __u32 ack, __u16 window)
+static __always_inline void lower(struct __sk_buff *skb, const struct packet *p, const struct commit *f, __u32 ack,
+				  __u16 window)
 {
 	struct lowered old = {
 		.ack = bpf_htonl(p->ack),
@@ -275,13 +280,26 @@ static __always_inline void lower(struct __sk_buff *skb, const struct packet *p,
 		.flags = p->flags,
 		.window = bpf_htons(p->window),
 	};
+	__be32 echo = bpf_htonl(f->replica_tsecr), old_echo;
+	__u32 at = p->l4 + TCP_HEADER + OFFSET_TSECR;
 	struct lowered new = old;
+	struct tcp_options o;
+	__s64 change;
 
 	new.ack = bpf_htonl(ack);
 	new.window = bpf_htons(window);
-	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0,
-			    (__u32)bpf_csum_diff(&old.ack, sizeof(old), &new.ack, sizeof(new), 0), 0);
+	change = bpf_csum_diff(&old.ack, sizeof(old), &new.ack, sizeof(new), 0);
 	bpf_skb_store_bytes(skb, p->l4 + OFFSET_ACK, &new, sizeof(new), 0);
+	if (ack != p->ack && p->header >= TCP_HEADER + TIMESTAMPS_LENGTH &&
+	    !bpf_skb_load_bytes(skb, at, &old_echo, sizeof(old_echo))) {
+		read_timestamps(skb, p, &o);
+		/* Elsewhere than all stacks put them they stay as they are. */
+		if (o.present & OPTION_TIMESTAMPS && o.tsecr == bpf_ntohl(old_echo)) {
+			change = bpf_csum_diff(&old_echo, sizeof(old_echo), &echo, sizeof(echo), change);
+			bpf_skb_store_bytes(skb, at, &echo, sizeof(echo), 0);
+		}
+	}
+	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0, (__u32)change, 0);
 }
 
 /* A segment of the primary on its way to the client. */
@@ -332,7 +350,7 @@ static __noinline int limit_primary(struct __sk_buff *skb, const struct mirror_c
 	add(MIRROR_LIMITED, 1);
 	if (ack != p->ack && p->header != header_length(f))
 		hide_sack(skb, p, f);
-	lower(skb, p, ack, window);
+	lower(skb, p, f, ack, window);
 	tell_client(key, f, ack, window);
 	return PASS;
 }

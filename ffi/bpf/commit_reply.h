@@ -19,8 +19,9 @@ static __always_inline __be32 sack_head(__u32 blocks)
 }
 
 /*
- * The replica's selective acknowledgements, as far as the primary has acknowledged the same bytes: then both have them,
- * and the client sends at once what only the replica lacks. Returns how many are left.
+ * The replica's selective acknowledgements of what is behind a hole, so that the client sees the hole at once. The primary
+ * may not have acknowledged these bytes yet: a selective acknowledgement lets a sender forget nothing (RFC 2018
+ * section 8). Reports of duplicates are left to the primary. Returns how many are left.
  */
 static __always_inline __u32 read_sack(struct __sk_buff *skb, const struct packet *p, const struct commit *f,
 				       struct sack_block blocks[MAX_SACK_BLOCKS])
@@ -33,7 +34,7 @@ static __always_inline __u32 read_sack(struct __sk_buff *skb, const struct packe
 	at += sizeof(head);
 	for (__u32 i = 0; i < MAX_SACK_BLOCKS; i++, at += sizeof(*blocks)) {
 		struct sack_block b;
-		__u32 from, to;
+		__u32 from;
 
 		if (at + sizeof(b) > p->l4 + p->header || bpf_skb_load_bytes(skb, at, &b, sizeof(b)))
 			break;
@@ -41,10 +42,8 @@ static __always_inline __u32 read_sack(struct __sk_buff *skb, const struct packe
 		if ((bpf_ntohl(head) & 0xffffff00) != SACK_HEAD || (bpf_ntohl(head) & 0xff) < 2 + 8 * (i + 1))
 			break;
 		from = bpf_ntohl(b.from);
-		to = earlier(bpf_ntohl(b.to), f->primary_ack);
-		if (!after(from, f->replica_ack) || !after(to, from))
+		if (!after(from, f->replica_ack) || !after(bpf_ntohl(b.to), from))
 			continue;
-		b.to = bpf_htonl(to);
 		blocks[found & (MAX_SACK_BLOCKS - 1)] = b;
 		found++;
 	}
@@ -56,7 +55,6 @@ struct told {
 	__u32 ack;
 	__u16 window;
 	__u16 blocks;
-	__u32 tsecr;
 	struct sack_block sack[MAX_SACK_BLOCKS];
 };
 
@@ -95,7 +93,7 @@ static __noinline __s64 write_tcp(struct __sk_buff *skb, const struct packet *p,
 		struct stamps s = {
 			.kind = bpf_htonl(0x0101080a),
 			.tsval = bpf_htonl(f->primary_tsval),
-			.tsecr = bpf_htonl(t->tsecr),
+			.tsecr = bpf_htonl(f->replica_tsecr), /* as lower() has it */
 		};
 
 		if (bpf_skb_store_bytes(skb, at, &s, sizeof(s), BPF_F_RECOMPUTE_CSUM))
@@ -245,12 +243,11 @@ static __always_inline bool follow_replica(struct __sk_buff *skb, const struct p
 		f->waiting_ns = is_waiting(f) ? bpf_ktime_get_coarse_ns() : 0;
 	t->ack = earlier(f->primary_ack, f->replica_ack);
 	t->window = window_to(f, t->ack, earlier(f->primary_right, f->replica_right));
-	if (after(f->primary_ack, f->replica_ack))
+	if (!after(f->replica_ack, f->primary_ack))
 		t->blocks = read_sack(skb, p, f, t->sack);
 	if (f->options & OPTION_TIMESTAMPS) {
-		/* The client measures by what both have got. */
 		read_timestamps(skb, p, &o);
-		t->tsecr = o.tsecr;
+		f->replica_tsecr = later(o.tsecr, f->replica_tsecr);
 	}
 	return t->blocks || after(t->ack, f->told_ack) ||
 	       after(t->ack + ((__u32)t->window << (f->wscale & 15)), f->told_right);

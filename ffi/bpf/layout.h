@@ -294,7 +294,7 @@ struct commit {
 	__u32 replica_right;
 	__u32 told_ack;        /* the highest acknowledgement that went to the client */
 	__u32 told_right;
-	__u32 zero;
+	__u32 replica_tsecr;   /* what its newest segment echoes */
 	__u64 waiting_ns;      /* CLOCK_MONOTONIC since when the replica keeps the client waiting; 0 if it does not */
 	__u32 client_end;      /* behind the client's FIN, once client_fin is set */
 	__u32 lifted;          /* 1: the client hears the primary alone */
@@ -313,6 +313,7 @@ LAYOUT(commit, replica_ack, 20);
 LAYOUT(commit, replica_right, 24);
 LAYOUT(commit, told_ack, 28);
 LAYOUT(commit, told_right, 32);
+LAYOUT(commit, replica_tsecr, 36);
 LAYOUT(commit, waiting_ns, 40);
 LAYOUT(commit, client_end, 48);
 LAYOUT(commit, lifted, 52);

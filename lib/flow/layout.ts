@@ -92,6 +92,7 @@ export const COMMIT = {
   replica_right: 24,
   told_ack: 28,
   told_right: 32,
+  replica_tsecr: 36,
   waiting_ns: 40,
   client_end: 48,
   lifted: 52,
