@@ -229,7 +229,7 @@ onStage("commit: a client that only waits is told in time, too", async (stage) =
 
 onStage("commit: a primary that has failed too does not have the last word", async (stage) => {
   using twins = new Twins(stage);
-  const { mirror } = await protect(stage, "--commit-timeout", "600");
+  const { mirror } = await protect(stage, "--commit-timeout", "1500");
   const flow = await twins.open("both");
   await flow.up("all are there");
   const wire = await stage.capture("br0", "out", `tcp dst port ${PORT}`);
