@@ -22,6 +22,8 @@ export interface Package {
   purpose: Purpose;
   /** What it is for, as the rest of "NAME: …". */
   reason: string;
+  /** The service that it would start with the system, where it brings one. */
+  service?: string;
 }
 
 /** Every package that is needed beyond a minimal Debian system. */
@@ -35,7 +37,12 @@ export const PACKAGES: readonly Package[] = [
     purpose: "demo",
     reason: "sends and receives single packets",
   },
-  { name: "nginx", purpose: "demo", reason: "the lab's web server, for downloads and uploads" },
+  {
+    name: "nginx",
+    purpose: "demo",
+    reason: "the lab's web server, for downloads and uploads",
+    service: "nginx",
+  },
   { name: "curl", purpose: "demo", reason: "the lab's web client" },
   { name: "socat", purpose: "demo", reason: "the lab's echo server and its client" },
   { name: "tcpdump", purpose: "test", reason: "shows the tests what is on the wire" },
@@ -45,6 +52,13 @@ export const PACKAGES: readonly Package[] = [
     name: "frr",
     purpose: "test",
     reason: "is another BFD speaker to detect by and be watched by (bfdd)",
+    service: "frr",
+  },
+  {
+    name: "bird2",
+    purpose: "test",
+    reason: "is a BFD speaker that authenticates",
+    service: "bird",
   },
   { name: "mandoc", purpose: "check", reason: "checks the manual pages" },
   { name: "clang-14", purpose: "check", reason: "rebuilds the BPF objects, to compare them" },
@@ -52,9 +66,6 @@ export const PACKAGES: readonly Package[] = [
   { name: "libbpf-dev", purpose: "check", reason: "has the headers that the BPF programs include" },
   { name: "make", purpose: "check", reason: "runs the rebuilding of the BPF objects" },
 ];
-
-/** Those of the packages that bring a service of the same name. */
-const SERVICES = ["nginx", "frr"] as const;
 
 /**
  * The packages for `purpose` that are not installed.
@@ -149,8 +160,8 @@ export async function installPackages(
       });
     }
   });
-  for (const service of SERVICES) {
-    if (!names.includes(service)) continue;
+  for (const { service } of missing) {
+    if (service === undefined) continue;
     // Lab and tests start their own; the system's would come up with the next boot.
     await command(["update-rc.d", service, "disable"]);
     say(`The system's own ${service} service stays stopped and disabled`);
