@@ -55,9 +55,6 @@ export async function runOffline(
   stop: AbortSignal,
 ): Promise<void> {
   requireHandled(options.services);
-  const stopped = new Promise<false>((resolve) => {
-    stop.addEventListener("abort", () => resolve(false), { once: true });
-  });
   using filters = new Filters(options.filter, emitter);
   using capture = await openCapture(options.file);
   const { reader } = capture;
@@ -92,7 +89,7 @@ export async function runOffline(
     recorder.take(reader.view, reader.offset, reader.captured, reader.length);
   };
   try {
-    while (!stop.aborted && await Promise.race([reader.fill(), stopped])) {
+    while (!stop.aborted && await untilStopped(reader.fill(), stop)) {
       while (!stop.aborted && reader.next()) {
         look();
         // Nobody is in a hurry: no event is to be left out.
@@ -169,6 +166,18 @@ function frameOf({ view, offset, captured }: CaptureReader): Uint8Array<ArrayBuf
 function timeOf({ seconds, nanos }: CaptureReader): { time?: string } {
   if (seconds < 0 || seconds >= YEAR_10000) return {};
   return { time: formatTime(seconds * 1e6 + Math.floor(nanos / 1000)) };
+}
+
+/** What `filling` gives, or false at `stop`: standard input may keep a reader waiting for ever. */
+async function untilStopped(filling: Promise<boolean>, stop: AbortSignal): Promise<boolean> {
+  const stopped = Promise.withResolvers<boolean>();
+  const end = (): void => stopped.resolve(false);
+  stop.addEventListener("abort", end);
+  try {
+    return await Promise.race([filling, stopped.promise]);
+  } finally {
+    stop.removeEventListener("abort", end);
+  }
 }
 
 function pause(): Promise<void> {
