@@ -1,0 +1,28 @@
+import assert from "node:assert/strict";
+import { t2cp } from "./t2cp.ts";
+
+const PEER = ["--peer", "10.0.0.1"];
+
+/** Flags that do not go together, and what is said of them. */
+const wrong: [flags: string[], message: RegExp][] = [
+  [[], /No peer to watch; give --peer ADDRESS/],
+  [[...PEER, "--min-ttl", "250"], /--min-ttl has no meaning without --multihop/],
+  [[...PEER, "--max-sessions", "5"], /--max-sessions has no meaning without --respond/],
+  [[...PEER, "--auth-type", "keyed-sha1"], /--auth-key-file is missing/],
+  [[...PEER, "--auth-key-file", "/x"], /--auth-type is missing; name one of simple, keyed-md5/],
+  [[...PEER, "--auth-key-id", "3"], /--auth-type is missing/],
+  [["--peer", "fe80::1"], /Peer "fe80::1" is link-local; say which link it is on/],
+  [["--peer", "fe80::1%lo", "--multihop"], /"fe80::1%lo" is link-local; leave --multihop out/],
+  [["--peer", "fe80::1%lo", "--interface", "eth0"], /"fe80::1%lo" is not on interface "eth0"/],
+  [["--peer", "10.0.0.1%lo"], /Only link-local addresses have a zone/],
+];
+
+for (const [flags, message] of wrong) {
+  Deno.test(`detect ${flags.join(" ")}: refused as wrong use`, async () => {
+    const { status, stdout, stderr } = await t2cp("detect", ...flags);
+    assert.equal(status, 64, stderr);
+    assert.equal(stdout, "");
+    assert.match(stderr, message);
+    assert.equal(stderr.trimEnd().split("\n").length, 1);
+  });
+}
