@@ -62,15 +62,15 @@ onStage("sweep: what is over is removed, with its socket, and nothing else", asy
   age(living[0]!.port, 70, ["client"]);
   age(living[1]!.port, 9000, []);
   remember(flows, 1, 70);
-  remember(flows, 2, 50);
+  remember(flows, 2, 10);
   remember(handshakes, 1, 130, 1);
-  remember(handshakes, 2, 100, 1);
+  remember(handshakes, 2, 50, 1);
   remember(handshakes, 3, 7000, JOINING);
   remember(handshakes, 4, 7300, JOINING);
   const stamp = (seconds: number) => Number(ago(seconds) / (1n << 30n));
   const stamps = [
     stamp(70),
-    stamp(50),
+    stamp(10),
     stamp(7000) | STRANGER_REPORTED,
     stamp(7300) | STRANGER_REPORTED,
   ];
@@ -86,12 +86,15 @@ onStage("sweep: what is over is removed, with its socket, and nothing else", asy
       (_, i) => view.getUint16(i * FLOW_KEY.size + FLOW_KEY.client_port),
     ).toSorted((a, b) => a - b);
   };
-  await poll("a sweep", async () => Number((await stage.stats()).swept_flows) > 0, PATIENCE, 100);
   const left = living.map(({ port }) => port);
-  await poll("the flows", () => portsIn(flows).length === 1 + left.length, PATIENCE, 100);
+  // A sweep may have begun before all was in its place.
+  await poll("the flows", () => portsIn(flows).length <= 1 + left.length, PATIENCE, 100);
+  await poll("the handshakes", () => portsIn(handshakes).length <= 2, PATIENCE, 100);
+  const marked = () => portsIn(strangers).filter((port) => port < 10);
+  await poll("the strangers", () => marked().length <= 2, PATIENCE, 100);
   assert.deepEqual(portsIn(flows), [2, ...left]);
   assert.deepEqual(portsIn(handshakes), [2, 3]);
-  assert.deepEqual(portsIn(strangers).filter((port) => port < 10), [2, 3]);
+  assert.deepEqual(marked(), [2, 3]);
   const sockets = await stage.sockets("backup", PORT);
   assert.equal(sockets.length, left.length, sockets.join("\n"));
   const { swept_sockets } = await stage.stats();
