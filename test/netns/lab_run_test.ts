@@ -73,6 +73,10 @@ for (const family of ["4", "6"]) {
 const FAILING: readonly Omit<Case, "bytes">[] = [
   { name: "download", args: ["--workload", "download", "--size", "30M"] },
   { name: "upload", args: ["--workload", "upload", "--size", "30M"] },
+  {
+    name: "upload with output commit and lost copies",
+    args: ["--workload", "upload", "--size", "30M", "--commit", "--tap-loss", "1%"],
+  },
   { name: "echo", args: ["--workload", "echo", "--size", "25600"] },
   {
     name: "echo in 20 flows",
