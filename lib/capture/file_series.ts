@@ -85,6 +85,7 @@ export class FileSeries {
   /** When the present file got its first frame; this and all that follow by performance.now(). */
   #firstFrameAt = Infinity;
   #statisticsAt = -Infinity;
+  #removes = true;
   #retryAt = 0;
   #retryDelay = RETRY.first;
   #failedAt = -Infinity;
@@ -208,10 +209,22 @@ export class FileSeries {
     await this.#finish();
     try {
       this.#file = await this.#create();
-      const { keep, directory } = this.#options;
-      if (keep !== undefined) await removeOldest(directory, keep, this.#file.path);
     } catch (error) {
-      await this.#fail(error);
+      return await this.#fail(error);
+    }
+    await this.#removeOldest(this.#file.path);
+  }
+
+  /** That an old file cannot be removed is no reason to stop writing; it is said once. */
+  async #removeOldest(current: string): Promise<void> {
+    const { keep, directory, warn } = this.#options;
+    if (keep === undefined) return;
+    try {
+      await removeOldest(directory, keep, current);
+      this.#removes = true;
+    } catch (error) {
+      if (this.#removes) warn(`Old capture files cannot be removed: ${reasonOf(error)}`);
+      this.#removes = false;
     }
   }
 

@@ -297,3 +297,33 @@ Deno.test("capture: half a block at the end of an earlier run's last file is rem
     assert.deepEqual(Deno.readFileSync(path!), broken);
   });
 });
+
+Deno.test({
+  name: "capture: an old file that cannot be removed is reported once, and writing goes on",
+  // Where the file system knows no immutable files, there is none that root cannot remove.
+  ignore: Deno.uid() !== 0,
+  async fn() {
+    await inPlace(async ({ open, files, directory, warnings }) => {
+      Deno.mkdirSync(directory);
+      const old = join(directory, "t2cp-20200101T000000.000000Z-000001.pcapng");
+      Deno.writeTextFileSync(old, "");
+      const chattr = (change: string) =>
+        new Deno.Command("chattr", { args: [change, old] }).output();
+      const immutable = await chattr("+i").then(({ success }) => success, () => false);
+      if (!immutable) return;
+      try {
+        const writer = await open({ rotateTime: 20, keep: 2 });
+        await poll("several files", () => {
+          put(writer, 60, 1);
+          return writer.counters.files >= 4;
+        });
+        await writer.close();
+        assert.equal(writer.counters.lost, 0);
+        assert.equal(warnings.filter((text) => /cannot be removed/.test(text)).length, 1);
+        assert.ok(files().includes(old));
+      } finally {
+        await chattr("-i");
+      }
+    });
+  },
+});
