@@ -56,6 +56,9 @@ const FEW = 16;
 /** The rest, as a share of the shortest interval: so much later may a failure be detected. */
 const REST = 1 / 100;
 
+/** The longest rest, microseconds: sessions come up and down without delay whatever their interval. */
+const MAX_REST = 5000;
+
 /** How often the intervals are looked at for that, microseconds. */
 const LOOK = 100_000;
 
@@ -143,7 +146,7 @@ export class Detector {
     if (now < this.#lookAt) return this.#rest;
     this.#lookAt = now + LOOK;
     const { size, shortestInterval } = this.#endpoint;
-    this.#rest = size > FEW ? REST * shortestInterval : 0;
+    this.#rest = size > FEW ? Math.min(REST * shortestInterval, MAX_REST) : 0;
     return this.#rest;
   }
 
