@@ -122,9 +122,11 @@ export class Healing {
     this.#ask(now);
     const patience = now - this.#progress;
     if (patience > PATIENCE && !this.reported) {
-      const why = this.#around.recorder.connected
+      const why = !this.#around.recorder.connected
+        ? "the recorder cannot be reached"
+        : this.#given.has(this.#ack)
         ? "the replica does not take them"
-        : "the recorder cannot be reached";
+        : "the recorder has not given them";
       this.#report(`the replica lacks ${this.lacking} bytes of the client: ${why}`);
     }
     return true;
@@ -157,9 +159,9 @@ export class Healing {
       this.#progress = now;
       this.#retry = FIRST_RETRY;
       this.#again = FIRST_AGAIN;
+      this.#unseenSince = undefined;
     }
     for (const ranges of [this.#wanted, this.#unseen, this.#asked, this.#given]) ranges.cut(ack);
-    if (this.#unseen.empty) this.#unseenSince = undefined;
     for (const gap of this.#gaps.take(ack)) this.#close(gap, now);
   }
 

@@ -135,6 +135,18 @@ export class Stage {
     return process;
   }
 
+  /** Starts two commands of t2cp on a host, the first one's output being the second one's input. */
+  startPipe(role: Role, first: readonly string[], second: readonly string[]): Process {
+    const writer = this.#command(role, [...T2CP, ...first]).spawn();
+    const reader = this.#command(role, [...T2CP, ...second], "piped").spawn();
+    this.#children.push(writer);
+    writer.stderr.pipeTo(new WritableStream()).catch(() => {});
+    writer.stdout.pipeTo(reader.stdin).catch(() => {});
+    const process = new Process(reader);
+    this.#processes.push(process);
+    return process;
+  }
+
   #command(role: Role, argv: readonly string[], stdin: "piped" | "null" = "null"): Deno.Command {
     const [program, ...args] = this.lab.inRole(role, argv);
     return new Deno.Command(program!, {

@@ -191,14 +191,29 @@ for (
 }
 
 Deno.test("heal: a flow that the recorder does not know is lost after a while", async () => {
+  for (const delay of [0, 7]) {
+    const replica = withGap();
+    const { pass, gap, recorder, said } = healerOf([replica]);
+    recorder.knows = false;
+    recorder.delay = delay;
+    await gap(replica, 20_000, 30_000);
+    await pass(900);
+    assert.deepEqual(said("flow.unprotected"), []);
+    await pass(300);
+    assert.match(String(said("flow.unprotected")[0]!.reason), /Flow is not known/);
+  }
+});
+
+Deno.test("heal: while answers are under way, nothing is asked for twice", async () => {
   const replica = withGap();
   const { pass, gap, recorder, said } = healerOf([replica]);
-  recorder.knows = false;
+  recorder.delay = 25;
   await gap(replica, 20_000, 30_000);
-  await pass(900);
-  assert.deepEqual(said("flow.unprotected"), []);
-  await pass(300);
-  assert.match(String(said("flow.unprotected")[0]!.reason), /Flow is not known/);
+  await pass(60);
+  assert.equal(replica.received, replica.content.length);
+  assert.equal(said("healed").length, 1);
+  const asked = recorder.asked.filter(({ from }) => from === 20_000);
+  assert.equal(asked.length, 1, JSON.stringify(recorder.asked));
 });
 
 Deno.test("heal: while the recorder cannot be reached it is tried on, and the flow is reported once", async () => {
