@@ -147,6 +147,33 @@ export class BlockStore {
   }
 
   /**
+   * Puts `length` bytes of `source`, from `from` on, behind the bytes of a block, if it is the flow's that sequence
+   * number `seq` belongs to, has one run of bytes that ends there, and has room. Whether it did: the usual case, with
+   * the fewest steps.
+   */
+  append(
+    block: number,
+    flow: number,
+    seq: number,
+    source: DataView,
+    from: number,
+    length: number,
+  ): boolean {
+    const at = seq & BLOCK - 1;
+    const low = this.#low[block]!;
+    if (
+      at !== this.#high[block] || this.held[block] !== at - low || at + length > BLOCK ||
+      this.owner[block] !== flow || this.number[block] !== seq >>> BLOCK_BITS
+    ) {
+      return false;
+    }
+    copyBytes(source, from, this.#bytes, this.#view, block * BLOCK + at, length);
+    this.#high[block] = at + length;
+    this.held[block] = at + length - low;
+    return true;
+  }
+
+  /**
    * Puts `length` bytes of `source`, from `from` on, at `at` of a block; those that are there already stay as they
    * are and are compared. The outcome is in {@linkcode BlockStore.result}.
    */

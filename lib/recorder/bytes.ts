@@ -20,9 +20,9 @@ export function copyBytes(
     target.set(new Uint8Array(source.buffer, source.byteOffset + from, length), to);
     return;
   }
-  const words = length & ~3;
+  const words = length & ~7;
   let i = 0;
-  for (; i < words; i += 4) view.setInt32(to + i, source.getInt32(from + i, true), true);
+  for (; i < words; i += 8) view.setBigUint64(to + i, source.getBigUint64(from + i, true), true);
   for (; i < length; i++) view.setUint8(to + i, source.getUint8(from + i));
 }
 

@@ -61,6 +61,14 @@ export class Holdings {
       ledger.outside += length - kept;
       length = kept;
     }
+    if (length > 0 && store.append(states.lastBlock[slot]!, slot, seq, source, at, length)) {
+      states.seen[slot]! += length;
+      states.held[slot]! += length;
+      ledger.seen += length;
+      const end = seq + length | 0;
+      if ((end - states.end[slot]! | 0) > 0) states.end[slot] = end;
+      return -1;
+    }
     let diverged = -1;
     while (length > 0) {
       const inBlock = seq & BLOCK - 1;
@@ -74,7 +82,6 @@ export class Holdings {
         states.seen[slot]! += stored;
         states.held[slot]! += stored;
         ledger.seen += stored;
-        ledger.held += stored;
         ledger.repeated += piece - stored;
         if (differs >= 0 && diverged < 0) diverged = seq + differs >>> 0;
         if ((seq - states.low[slot]! | 0) < 0) states.low[slot] = seq;
@@ -146,7 +153,6 @@ export class Holdings {
     store.release(block);
     states.blocks[slot]! -= 1;
     states.held[slot]! -= bytes;
-    this.ledger.held -= bytes;
     this.#lose(slot, end, bytes, "dropped_budget");
   }
 
@@ -201,7 +207,6 @@ export class Holdings {
       }
     }
     states.held[slot]! -= bytes;
-    this.ledger.held -= bytes;
     return bytes;
   }
 }

@@ -26,8 +26,6 @@ export class Ledger {
   acknowledged = 0;
   /** Bytes that the replica acknowledged. */
   delivered = 0;
-  /** Bytes in memory. */
-  held = 0;
   /** Bytes given up because the replica has them. */
   freed = 0;
   /** Bytes dropped without the replica's acknowledgement: the budget was used up. */
@@ -44,4 +42,15 @@ export class Ledger {
   outside = 0;
   /** Bytes that the capture cut off. */
   cut = 0;
+
+  /** Bytes in memory: those that were seen, and neither freed nor dropped. */
+  get held(): number {
+    const dropped = this.dropped_budget + this.dropped_window + this.dropped_closed;
+    return this.seen - this.freed - dropped;
+  }
+
+  /** All of it, as the event `stats` has it. */
+  get fields(): Record<string, number> {
+    return { ...Object.fromEntries(Object.entries(this)), held: this.held };
+  }
 }

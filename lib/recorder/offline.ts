@@ -70,7 +70,7 @@ export async function runOffline(
     flows: recorder.table.size,
     frames: reader.frames,
     filtered: filters.refused,
-    ...recorder.ledger,
+    ...recorder.ledger.fields,
   }), options.stats);
   emitter.emit("started", {
     read: options.file,

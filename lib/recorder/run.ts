@@ -114,7 +114,7 @@ export async function runRecord(
       flows: recorder.table.size,
       received,
       kernel_dropped: dropped,
-      ...recorder.ledger,
+      ...recorder.ledger.fields,
       ...(writer === undefined ? {} : fileCounters(writer)),
       requests: server.stats.requests,
       clients_refused: server.stats.refused,

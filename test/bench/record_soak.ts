@@ -1,0 +1,110 @@
+/**
+ * The recorder's memory during many short connections: prints its resident memory against the budget, and the ledger.
+ * Needs root.
+ *
+ *     deno task bench:record-soak [SECONDS [RATE]]
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+import { Injector } from "../../ffi/libpcap.ts";
+import { Bit, Ether, ethernet, ipPacket, Next, type Tcp, tcpSegment } from "../fixture/segment.ts";
+import { askRecorder } from "../netns/record_socket.ts";
+
+const BUDGET_MIB = 256;
+const SERVER = "10.77.0.100";
+const payload = Array.from({ length: 1000 }, (_, i) => i & 255);
+
+/** Sends `rate` connections in a second for `seconds`, out of `out0`; prints how many it sent. */
+async function send(seconds: number, rate: number): Promise<void> {
+  using injector = new Injector("out0");
+  const frame = (source: string, destination: string, tcp: Tcp): Uint8Array<ArrayBuffer> => {
+    const body = tcpSegment(source, destination, tcp);
+    return ethernet(Ether.IPV4, ipPacket({ source, destination, protocol: Next.TCP }, body));
+  };
+  const connect = (number: number): void => {
+    const address = `10.${1 + (number >> 16 & 63)}.${number >> 8 & 255}.${number & 255}`;
+    const port = 1024 + number % 60_000;
+    const seq = Math.imul(number, 0x9e3779b1) >>> 0;
+    const [FIRST, END] = [seq + 1 >>> 0, seq + 1 + payload.length >>> 0];
+    const client = (tcp: Partial<Tcp>): void =>
+      injector.send(frame(address, SERVER, { sourcePort: port, destinationPort: 80, ...tcp }));
+    const server = (tcp: Partial<Tcp>): void =>
+      injector.send(frame(SERVER, address, { sourcePort: 80, destinationPort: port, ...tcp }));
+    client({ seq, flags: Bit.SYN });
+    server({ seq: 100, ack: FIRST, flags: Bit.SYN | Bit.ACK });
+    client({ seq: FIRST, ack: 101, payload });
+    server({ seq: 101, ack: END });
+    client({ seq: END, ack: 101, flags: Bit.FIN | Bit.ACK });
+    server({ seq: 101, ack: END + 1 >>> 0, flags: Bit.FIN | Bit.ACK });
+    client({ seq: END + 1 >>> 0, ack: 102 });
+  };
+  const start = performance.now();
+  let sent = 0;
+  while (true) {
+    const elapsed = (performance.now() - start) / 1000;
+    const due = Math.min(elapsed, seconds) * rate;
+    // A late turn must not become a flood.
+    for (let burst = 0; sent < due && burst < 200; burst++) connect(sent++);
+    if (elapsed >= seconds) break;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  console.log(JSON.stringify({ sent, seconds: (performance.now() - start) / 1000 }));
+}
+
+async function soak(seconds: number, rate: number): Promise<void> {
+  const name = `t2cp-soak-${Deno.pid}`;
+  const ip = async (...args: string[]): Promise<void> => {
+    const { success, stderr } = await new Deno.Command("ip", { args }).output();
+    if (!success) throw new Error(new TextDecoder().decode(stderr));
+  };
+  const start = (...argv: string[]): Deno.ChildProcess =>
+    new Deno.Command("ip", {
+      args: ["netns", "exec", name, Deno.execPath(), "run", "-A", "--quiet", ...argv],
+      stdout: "piped",
+    }).spawn();
+  const directory = await Deno.makeTempDir({ prefix: "t2cp-bench-" });
+  await ip("netns", "add", name);
+  try {
+    await ip("-n", name, "link", "add", "out0", "type", "veth", "peer", "name", "in0");
+    for (const end of ["out0", "in0"]) await ip("-n", name, "link", "set", end, "up");
+    const main = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
+    const recorder = start(
+      ...[main, "record", "--interface", "in0", "--service", `${SERVER}:80`],
+      ...["--run-dir", directory, "--budget", `${BUDGET_MIB}M`],
+    );
+    const reader = recorder.stdout.getReader();
+    await reader.read();
+    (async () => {
+      while (!(await reader.read()).done);
+    })();
+    let most = 0;
+    const sample = setInterval(() => {
+      const status = Deno.readTextFileSync(`/proc/${recorder.pid}/status`);
+      most = Math.max(most, Number(/VmHWM:\s*(\d+)/.exec(status)![1]) / 1024);
+    }, 500);
+    const source = start(fileURLToPath(import.meta.url), String(seconds), String(rate), "send");
+    const { stdout } = await source.output();
+    clearInterval(sample);
+    const { sent, seconds: took } = JSON.parse(new TextDecoder().decode(stdout));
+    const [answer] = await askRecorder(directory, { request: "stats" });
+    const stats = answer!["stats"] as Record<string, number>;
+    recorder.kill("SIGTERM");
+    await recorder.status;
+    console.log(
+      `${(sent / took).toFixed(0)} connections/s for ${took.toFixed(0)} s: resident memory ${
+        most.toFixed(0)
+      } MiB at most, ${(most - BUDGET_MIB).toFixed(0)} more than the budget`,
+    );
+    console.log(JSON.stringify(stats));
+    const sound = stats["flows_opened"] === sent && stats["seen"] === sent * payload.length;
+    if (!sound) console.log(`${stats["kernel_dropped"]} frames were lost`);
+  } finally {
+    await ip("netns", "del", name).catch(() => {});
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+const seconds = Number(Deno.args[0] ?? 600);
+const rate = Number(Deno.args[1] ?? 1000);
+await (Deno.args[2] === "send" ? send : soak)(seconds, rate);
