@@ -57,7 +57,7 @@ const RECEIVE_BUFFER = 16 << 20;
 /** Runs every check of `role`. */
 export async function examine(role: Role, patient: Patient): Promise<Finding[]> {
   const findings = [...privileges(patient)];
-  if (role !== "primary") findings.push(...libraries(patient, role));
+  if (role !== "primary") findings.push(...libraries(patient));
   if (role === "backup") findings.push(...backupSettings(patient), ...await serviceChecks(patient));
   if (role === "gateway") findings.push(...gatewaySettings(patient));
   if (role !== "gateway") findings.push(mptcp(patient, role));
@@ -74,9 +74,8 @@ function* privileges({ capabilities }: Patient): Generator<Finding> {
   };
 }
 
-function* libraries(patient: Patient, role: Role): Generator<Finding> {
-  const needed = [["libbpf.so.1", "libbpf1"]];
-  if (role === "backup") needed.push(["libpcap.so.0.8", "libpcap0.8"]);
+function* libraries(patient: Patient): Generator<Finding> {
+  const needed = [["libbpf.so.1", "libbpf1"], ["libpcap.so.0.8", "libpcap0.8"]];
   for (const [name, debianPackage] of needed) {
     yield patient.hasLibrary(name!) ? { check: name!, state: "ok", found: "there" } : {
       check: name!,

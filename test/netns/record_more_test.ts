@@ -218,6 +218,31 @@ onStage("record: the mirror's copies are left out, or do no harm", async (stage)
 });
 
 onStage(
+  "record: frames that the kernel had to drop are reported, with their number",
+  async (stage) => {
+    await stage.socat("primary", 9, "-u", "TCP4-LISTEN:9,fork", "OPEN:/dev/null");
+    const runDir = stage.lab.roleDirectory("gateway");
+    const memory = ["--budget", "16M", "--buffer", "4M", "--service", SINK];
+    const recorder = await start(stage, runDir, "--interface", "br0", ...memory);
+    const pid = Deno.readTextFileSync(join(runDir, "record.lock")).trim();
+    const sent = randomFillSync(new Uint8Array(8 << 20));
+    await stage.output("gateway", "kill", "-STOP", pid);
+    try {
+      await stage.connect(9).write(sent);
+    } finally {
+      await stage.output("gateway", "kill", "-CONT", pid);
+    }
+    const warning = await recorder.next("warning");
+    assert.equal(warning["counter"], "kernel_dropped");
+    const count = Number(warning["count"]);
+    assert.ok(count > 0 && String(warning["message"]).includes(` ${count} frames`));
+    const stats = await statsOf(runDir);
+    assert.ok(stats["kernel_dropped"]! >= count);
+    assert.ok(stats["seen"]! < sent.length);
+  },
+);
+
+onStage(
   "record: an interface that goes down is reported, one that is gone ends it",
   async (stage) => {
     const runDir = stage.lab.roleDirectory("gateway");

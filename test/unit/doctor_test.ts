@@ -50,6 +50,8 @@ Deno.test("doctor: a sound host of any role has nothing wrong", async () => {
   }
 });
 
+const without = (part: string) => (name: string): boolean => !name.includes(part);
+
 const ailments: [name: string, role: Role, made: Patient, state: string, mend: RegExp][] = [
   [
     "SYN cookies off",
@@ -68,7 +70,8 @@ const ailments: [name: string, role: Role, made: Patient, state: string, mend: R
     "advice",
     /bridge\.bridge-nf-call-iptables=0$/,
   ],
-  ["no libbpf", "gateway", patient({}, { hasLibrary: () => false }), "lack", /install libbpf1$/],
+  ["no libbpf", "gateway", patient({}, { hasLibrary: without("bpf") }), "lack", /install libbpf1$/],
+  ["no libpcap", "gateway", patient({}, { hasLibrary: without("pcap") }), "lack", /libpcap0\.8$/],
   ["no privilege", "primary", patient({}, { capabilities: 0n }), "lack", /root/],
   ["nobody listens", "backup", patient({}, { listeners: [] }), "lack", /start the service/],
   [
