@@ -134,8 +134,8 @@ static __noinline void lift(const struct flow_key *key, struct commit *f, __u32 
 	if (__sync_val_compare_and_swap(&f->lifted, 0, 1))
 		return;
 	f->waiting_ns = 0;
-	/* A replica may be gone before its last acknowledgement arrives; with all data there nothing is lost. */
-	if (f->client_fin && !after(f->client_end, f->replica_ack + 1))
+	/* A replica may be gone before it has acknowledged the FIN; with all data there nothing is lost. */
+	if (f->client_fin && f->client_end == f->primary_ack && f->client_end == f->replica_ack + 1)
 		return;
 	add(MIRROR_FLOWS_UNPROTECTED, 1);
 	report(EVENT_FLOW_UNPROTECTED, reason, key);
@@ -268,8 +268,10 @@ struct lowered {
 /*
  * Writes another acknowledgement and window. A lowered acknowledgement is the replica's, and so is what it echoes: the
  * primary's echo would tell the client that the first copy of a segment arrived, which the replica lacked, and that
- * sending it again was a mistake (RFC 3522, the Eifel detection). By helpers alone, unlike the backup's programs: they know what is to be done
- * with each kind of checksum, and a gateway may have an older kernel.
+ * sending it again was a mistake (RFC 3522, the Eifel detection).
+ *
+ * By helpers alone, unlike the backup's programs: they know what is to be done with each kind of checksum, and a gateway
+ * may have an older kernel.
  */
 static __always_inline void lower(struct __sk_buff *skb, const struct packet *p, const struct commit *f, __u32 ack,
 				  __u16 window)

@@ -249,6 +249,9 @@ static __always_inline bool follow_replica(struct __sk_buff *skb, const struct p
 		read_timestamps(skb, p, &o);
 		f->replica_tsecr = later(o.tsecr, f->replica_tsecr);
 	}
+	/* Without selective acknowledgements, duplicates have to show the hole (RFC 5681 section 3.2). */
+	if (!moved && !(f->options & OPTION_SACK) && after(f->primary_ack, f->replica_ack))
+		return true;
 	return t->blocks || after(t->ack, f->told_ack) ||
 	       after(t->ack + ((__u32)t->window << (f->wscale & 15)), f->told_right);
 }

@@ -292,6 +292,18 @@ withMirror("the client gets the replica's SACK where it is behind", (mirror, end
   }
 });
 
+withMirror(
+  "without SACK the replica's duplicates reach the client while it is behind",
+  (mirror, ends) => {
+    const flow = new Flow(mirror, ends).open();
+    assert.equal(flow.primary(5000, 1000), undefined);
+    assert.deepEqual(flow.numbers(flow.replica(1000, 1000)), [1000, 129_000]);
+    assert.deepEqual(flow.numbers(flow.replica(1000, 1000)), [1000, 129_000]);
+    assert.ok(flow.replica(5000, 1000));
+    assert.equal(flow.replica(5000, 1000), undefined);
+  },
+);
+
 withMirror("the primary's SACK is hidden where its acknowledgement is lowered", (mirror, ends) => {
   for (const stamped of [true, false]) {
     const flow = new Flow(mirror, ends, { stamped }).open();
