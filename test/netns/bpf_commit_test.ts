@@ -304,6 +304,16 @@ withMirror(
   },
 );
 
+withMirror("a lowered acknowledgement echoes what the replica has got", (mirror, ends) => {
+  const flow = new Flow(mirror, ends).open();
+  const echoed = (ack: number) => flow.primary(ack, 1000, { payload: [1] })!.timestamps![1];
+  assert.equal(echoed(500), 2, "the SYN");
+  flow.replica(300, 1000);
+  assert.equal(echoed(500), 8);
+  flow.replica(500, 1000);
+  assert.equal(echoed(500), 7, "the primary's own");
+});
+
 withMirror("the primary's SACK is hidden where its acknowledgement is lowered", (mirror, ends) => {
   for (const stamped of [true, false]) {
     const flow = new Flow(mirror, ends, { stamped }).open();
