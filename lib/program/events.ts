@@ -52,7 +52,8 @@ export async function pumpEvents(
       await poller.wait(Math.min(WAIT, (hooks.due?.() ?? Infinity) * 1000));
       // Behind a reader that stalls, events wait in the ring buffer, whose bound has a counter.
       const records = emitter.full ? 1 : drain(ring, emitter, gaps, hooks);
-      if (gaps.length > 0) await pause.wait(UNDER_WAY);
+      const age = gaps.length === 0 ? Infinity : monotonicMicros() - gaps.at(-1)!.ns / 1000;
+      if (age < UNDER_WAY) await pause.wait(UNDER_WAY - age);
       for (const gap of gaps.splice(0)) {
         if (hooks.stillMissing?.(gap) ?? true) emitGap(gap, emitter);
       }
