@@ -168,7 +168,7 @@ export const command: Command<CommandContext> = buildCommand({
       },
       budget: {
         kind: "parsed",
-        parse: parseSize(MIN_BUDGET, 2 ** 33),
+        parse: parseSize(MIN_BUDGET, 2 ** 32),
         brief: "Memory in all, such as 512M",
         placeholder: "SIZE",
         default: "256M",

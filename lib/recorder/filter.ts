@@ -25,8 +25,8 @@ export interface FilterOptions {
 }
 
 /**
- * Takes the segments of both directions. Tagged frames are taken
- * where the link has tags, unless `filter` says itself which VLAN is meant.
+ * Takes the segments of both directions. Tagged frames are taken where the link has tags, unless `filter` says itself
+ * which VLAN is meant.
  */
 export function serviceFilters(options: FilterOptions, link: number): CaptureFilter[] {
   const directions = [["dst", options.snaplen], ["src", options.serverSnaplen]] as const;
@@ -40,7 +40,7 @@ export function serviceFilters(options: FilterOptions, link: number): CaptureFil
   const tags = tagged || !ethernet ? [[]] : [[], ["vlan"], ["vlan", "vlan"]];
   return tags.flatMap((tag) =>
     directions.map(([direction, snaplen]) => {
-      const services = `(${byAddress(options.services, direction).join(" or ")})`;
+      const services = `(${byFamily(options.services, direction).join(" or ")})`;
       const parts = tagged ? [...except, ...own, services] : [...except, ...tag, ...own, services];
       return { filter: parts.join(" and "), snaplen };
     })
@@ -50,12 +50,18 @@ export function serviceFilters(options: FilterOptions, link: number): CaptureFil
 /** Extension headers of IPv6 may stand in front of TCP, where the filter language does not look for ports. */
 const EXTENDED = "(ip6[6] == 0 or ip6[6] == 43 or ip6[6] == 51 or ip6[6] == 60)";
 
-/** A filter for each address among the services. */
-function byAddress(services: readonly Service[], direction: "dst" | "src"): string[] {
-  const ports = Map.groupBy(services, ({ address }) => address);
-  return [...ports].map(([address, list]) => {
-    const each = [...new Set(list.map(({ port }) => `tcp ${direction} port ${port}`))];
-    if (list[0]!.family === 6) each.push(EXTENDED);
-    return `(${direction} host ${address} and (${each.join(" or ")}))`;
+/**
+ * A filter for each IP version among the services: any of their addresses with any of their ports, since a program has
+ * 4096 instructions at most. The recorder itself looks for the pair.
+ */
+function byFamily(services: readonly Service[], direction: "dst" | "src"): string[] {
+  return [4, 6].flatMap((family) => {
+    const own = services.filter((service) => service.family === family);
+    if (own.length === 0) return [];
+    const ip = family === 6 ? "ip6" : "ip";
+    const hosts = new Set(own.map(({ address }) => `${ip} ${direction} host ${address}`));
+    const ports = new Set(own.map(({ port }) => `tcp ${direction} port ${port}`));
+    if (family === 6) ports.add(EXTENDED);
+    return `((${[...hosts].join(" or ")}) and (${[...ports].join(" or ")}))`;
   });
 }

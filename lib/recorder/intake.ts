@@ -10,15 +10,15 @@ import { Poller } from "../../ffi/poller.ts";
 /** Longest wait for frames, in microseconds; a stop waits no longer. */
 const WAIT = 250_000;
 /**
- * Rest after frames came, in milliseconds, so that a flood costs few wake-ups; a request does not wait for it. It is
- * short where much of the ring has been filled meanwhile.
+ * Rest after frames came, in milliseconds: a flood then costs few wake-ups, and a request does not wait for it. It
+ * begins short, and grows as long as little of the ring is filled meanwhile.
  */
-const REST = 20;
-const SHORT_REST = 4;
-/** So much of the ring is much; as long as the kernel takes to begin so many blocks, a rest may be. */
+const MIN_REST = 4;
+const MAX_REST = 32;
+/** So much of the ring is much; and as long as the kernel takes to begin so many blocks, a rest may be. */
 const MUCH = 1 / 8;
 /** Frames that are taken before the sockets get their turn. */
-const BATCH = 2048;
+const BATCH = 8192;
 
 /** Takes what the kernel has ready, about `limit` frames at most. */
 export function drain(capture: Capture, receive: FrameReceiver, limit: number): void {
@@ -36,6 +36,8 @@ export async function pump(
 ): Promise<void> {
   const poller = new Poller([capture.fd]);
   const wake = (): void => poller.wake();
+  const longest = Math.min(MAX_REST, capture.patience * MUCH);
+  let rest = MIN_REST;
   let filled = 0;
   stop.addEventListener("abort", wake);
   try {
@@ -44,11 +46,15 @@ export async function pump(
       const frames = capture.drain(receive, BATCH);
       filled += capture.position - before;
       each();
-      // While frames keep coming a timer is enough; waiting for the descriptor takes a thread.
-      if (frames === BATCH) await new Promise((resolve) => setImmediate(resolve));
-      else if (frames === 0) await poller.wait(WAIT);
-      else {
-        const rest = Math.min(filled > MUCH ? SHORT_REST : REST, capture.patience * MUCH);
+      if (frames === BATCH) {
+        await new Promise((resolve) => setImmediate(resolve));
+      } else if (frames === 0) {
+        rest = MIN_REST;
+        await poller.wait(WAIT);
+      } else {
+        // While frames keep coming a timer is enough; waiting for the descriptor takes a thread.
+        rest = filled > MUCH ? MIN_REST : filled > MUCH / 2 ? rest : rest * 2;
+        rest = Math.min(rest, longest);
         filled = 0;
         await new Promise((resolve) => setTimeout(resolve, rest));
       }

@@ -14,7 +14,7 @@ import type { Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { largestOffload } from "../host/links.ts";
 import { resolveMac } from "../mirror/neighbour.ts";
-import { isReadableLink } from "../packet/link.ts";
+import { LinkType } from "../packet/link.ts";
 import { StatsTimer } from "../program/events.ts";
 import { requireInterface } from "../program/instance.ts";
 import { makeRunDir, takeLock } from "../program/run_dir.ts";
@@ -165,7 +165,8 @@ function reportDown(name: string, emitter: Emitter): void {
 
 function openCapture(options: RecordOptions, backup: string | undefined): Capture {
   const filters = (link: number) => {
-    if (!isReadableLink(link)) {
+    // Other links have a header that only libpcap's own captures show.
+    if (link !== LinkType.ETHERNET && link !== LinkType.RAW_DLT) {
       throw new Failure(
         ExitStatus.UNAVAILABLE,
         `Interface "${options.interface}" has link type ${link}, which cannot be read`,
