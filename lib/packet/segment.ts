@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { networkOffset } from "./link.ts";
+import { LinkType, networkOffset } from "./link.ts";
 
 /** Control bits of TCP, RFC 9293 section 3.1. */
 export const Control = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16, URG: 32 } as const;
@@ -25,6 +25,8 @@ export const Reading = {
 /** One of the numbers of {@linkcode Reading}. */
 export type Reading = typeof Reading[keyof typeof Reading];
 
+/** The EtherType of IPv4. */
+const IPV4 = 0x0800;
 const TCP = 6;
 const IPV6_HEADER = 40;
 const TCP_HEADER = 20;
@@ -77,7 +79,10 @@ export class Segment {
    */
   read(view: DataView, start: number, captured: number, wire: number, link: number): Reading {
     const end = start + captured;
-    const at = networkOffset(view, start, end, link);
+    // The usual frame needs no closer look.
+    const plain = link === LinkType.ETHERNET && captured > 14 &&
+      view.getUint16(start + 12) === IPV4;
+    const at = plain ? start + 14 : networkOffset(view, start, end, link);
     if (at < 0) return Reading.OTHER;
     if (at >= end) return Reading.CUT;
     const version = view.getUint8(at) >> 4;
