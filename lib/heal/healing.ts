@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { SystemError } from "../../ffi/errno.ts";
 import { PcapError } from "../../ffi/libpcap.ts";
 import { after } from "../flow/layout.ts";
 import type { FlowView } from "./flow_view.ts";
@@ -280,15 +281,15 @@ export class Healing {
     const { place } = this.flow;
     const { injection, settling } = this.#around;
     const end = (seq + data.length) >>> 0;
-    const room = injection.room(place);
+    const [room, most] = [injection.room(place), injection.most(place)];
     let at = later(seq, this.#ack);
     for (let sent = 0; after(end, at); sent++) {
-      if (sent % 16 === 15 && !this.flow.refresh()) return;
-      const to = [end, (at + room) >>> 0, this.flow.right].reduce(earlier);
+      if ((most > room || sent % 16 === 15) && !this.flow.refresh()) return;
+      const to = [end, (at + most) >>> 0, this.flow.right].reduce(earlier);
       if (!after(to, at)) break;
       const payload = data.subarray((at - seq) >>> 0, (to - seq) >>> 0);
       if (!this.#try(() => injection.data(place, settling, at, payload))) break;
-      this.#gave(at, to);
+      this.#gave(at, to, Math.ceil(payload.length / room));
       at = to;
     }
     if (after(end, at)) this.#wanted.add(at, end);
@@ -303,14 +304,14 @@ export class Healing {
     }
     const { injection, settling } = this.#around;
     if (!this.#try(() => injection.fin(this.flow.place, settling, seq))) return;
-    this.#gave(seq, behind);
+    this.#gave(seq, behind, 1);
     if (this.flow.refresh()) this.#look();
   }
 
-  #gave(from: number, to: number): void {
+  #gave(from: number, to: number, segments: number): void {
     this.#given.add(from, to);
     this.#givenAt = this.#around.now();
-    this.#count("injected_segments", 1);
+    this.#count("injected_segments", segments);
     this.#count("injected_bytes", (to - from) >>> 0);
     this.#gaps.give(from, to);
   }
@@ -321,7 +322,7 @@ export class Healing {
       send();
       return true;
     } catch (error) {
-      if (error instanceof PcapError) return false;
+      if (error instanceof PcapError || error instanceof SystemError) return false;
       throw error;
     }
   }

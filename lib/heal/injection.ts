@@ -4,24 +4,41 @@
  * @module
  */
 import type { Injector } from "../../ffi/libpcap.ts";
+import { type PacketSocket, VNET_HEADER, writeVnetHeader } from "../../ffi/packet_socket.ts";
 import { FLOW } from "../flow/layout.ts";
-import { Flag, payloadRoom, SegmentFrames } from "../takeover/frames.ts";
+import { Flag, headersOf, payloadRoom, SegmentFrames } from "../takeover/frames.ts";
 import { holdOf } from "./flow_view.ts";
 import type { FlowPlace } from "../takeover/segments.ts";
 
 const ONE_BYTE = new Uint8Array(1);
 const NOTHING = new Uint8Array(0);
 
+/** Segments that go as one, where the kernel takes large ones. */
+const TOGETHER = 32;
+/** And their payload at most, in bytes. */
+const MAX_LARGE = 48 * 1024;
+
 /** Builds the segments, and sends them inward. */
 export class Injection {
   readonly #inward: Pick<Injector, "send">;
+  readonly #large: Pick<PacketSocket, "send"> | undefined;
   readonly #mtu: number;
   readonly #frames = new SegmentFrames();
+  readonly #buffer = new Uint8Array(VNET_HEADER + 0xffff);
+  readonly #header = new DataView(this.#buffer.buffer, 0, VNET_HEADER);
 
-  /** `inward` sends to the replica's own stack, through an interface of `mtu` bytes. */
-  constructor(inward: Pick<Injector, "send">, mtu: number) {
+  /**
+   * `inward` sends to the replica's own stack, through an interface of `mtu` bytes; `large` does so with several
+   * segments at once, as segmentation offload has them, which costs little more than one.
+   */
+  constructor(
+    inward: Pick<Injector, "send">,
+    mtu: number,
+    large?: Pick<PacketSocket, "send">,
+  ) {
     this.#inward = inward;
     this.#mtu = mtu;
+    this.#large = large;
   }
 
   /** How much one segment of the flow carries. */
@@ -29,9 +46,24 @@ export class Injection {
     return payloadRoom(keys, keyAt, flows, at, this.#mtu);
   }
 
-  /** Gives the replica `payload`, of at most {@linkcode Injection.room} bytes, as what the client sent from `seq` on. */
+  /** How much can be given to the flow at once: one segment, or several. */
+  most(place: FlowPlace): number {
+    const room = this.room(place);
+    if (this.#large === undefined) return room;
+    return Math.max(1, Math.min(TOGETHER, Math.floor(MAX_LARGE / room))) * room;
+  }
+
+  /** Gives the replica `payload`, of at most {@linkcode Injection.most} bytes, as what the client sent from `seq` on. */
   data(place: FlowPlace, settling: boolean, seq: number, payload: Uint8Array): void {
-    this.#send(place, settling, seq, payload, Flag.ACK | Flag.PSH);
+    const size = this.room(place);
+    if (payload.length <= size || this.#large === undefined) {
+      return this.#send(place, settling, seq, payload, Flag.ACK | Flag.PSH);
+    }
+    const { keys, keyAt, flows, at } = place;
+    writeVnetHeader(this.#header, { ...headersOf(keys, keyAt, flows, at), size });
+    const frame = this.#build(place, settling, seq, payload, Flag.ACK | Flag.PSH, true);
+    this.#buffer.set(frame, VNET_HEADER);
+    this.#large.send(this.#buffer.subarray(0, VNET_HEADER + frame.length));
   }
 
   /** Gives the replica the client's FIN. */
@@ -53,9 +85,20 @@ export class Injection {
     payload: Uint8Array,
     flags: number,
   ): void {
+    this.#inward.send(this.#build(place, settling, seq, payload, flags, false));
+  }
+
+  #build(
+    place: FlowPlace,
+    settling: boolean,
+    seq: number,
+    payload: Uint8Array,
+    flags: number,
+    partial: boolean,
+  ): Uint8Array<ArrayBuffer> {
     const { keys, keyAt, flows, at } = place;
     const { ack, window } = holdOf(place, settling);
-    const segment = { toClient: false, seq, ack, window, flags, payload };
-    this.#inward.send(this.#frames.build(keys, keyAt, flows, at, segment));
+    const segment = { toClient: false, seq, ack, window, flags, payload, partial };
+    return this.#frames.build(keys, keyAt, flows, at, segment);
   }
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { monotonicMicros } from "../../ffi/clock.ts";
 import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector } from "../../ffi/libpcap.ts";
+import { PacketSocket } from "../../ffi/packet_socket.ts";
 import { runRealtime } from "../../ffi/scheduler.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import { type Emitter, type Event, isEvent } from "../event.ts";
@@ -154,13 +155,14 @@ async function begin(options: HealOptions, shadow: Shadow, emitter: Emitter): Pr
   for (const map of maps.values()) opened.use(map);
   const control = opened.use(new Control(maps.get("control")!));
   const inward = opened.use(new Injector(record.interface, MARK_INJECTED));
+  const large = opened.use(new PacketSocket(record.interface, MARK_INJECTED));
   const [recorder, clerk] = [0, 1].map(() =>
     opened.use(new RecorderClient(connectTo(options.recorder)))
   ) as [RecorderClient, RecorderClient];
   const healer = new Healer({
     flows: maps.get("flows")!,
     control,
-    injection: new Injection(inward, mtuOf(record.interface)),
+    injection: new Injection(inward, mtuOf(record.interface), large),
     recorder,
     clerk,
     emitter,

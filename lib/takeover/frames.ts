@@ -120,6 +120,8 @@ export interface Segment {
   flags: number;
   /** What it carries, at most {@linkcode MAX_PAYLOAD} bytes. */
   payload: Uint8Array;
+  /** The checksum is left to the kernel, and is the sum of the pseudo header; false unless given. */
+  partial?: boolean;
 }
 
 /** Control bits of {@linkcode Segment.flags}. */
@@ -148,6 +150,19 @@ export function payloadRoom(
     ? TIMESTAMPS
     : 0;
   return Math.min(Math.max(size - options, 1), MAX_PAYLOAD);
+}
+
+/** The headers of a segment with timestamps as the flow has them: whether IPv6, where TCP begins, and where it ends. */
+export function headersOf(
+  keys: DataView,
+  keyAt: number,
+  flows: DataView,
+  flowAt: number,
+): { ipv6: boolean; tcp: number; headers: number } {
+  const ipv6 = !isMapped(keys, keyAt + FLOW_KEY.client);
+  const tcp = ETHERNET + (ipv6 ? IPV6 : IPV4);
+  const stamped = (flows.getUint8(flowAt + FLOW.options) & Option.TIMESTAMPS) !== 0;
+  return { ipv6, tcp, headers: tcp + TCP + (stamped ? TIMESTAMPS : 0) };
 }
 
 /** Builds segments of flows, in one buffer that is used again for every one. */
@@ -197,7 +212,12 @@ export class SegmentFrames {
       view.setUint32(tcp + 28, flows.getUint32(flowAt + FLOW.client_tsecr, true));
     }
     const start = sum(view, tcp, tcp + header, pseudo);
-    view.setUint16(tcp + 16, checksum(start + this.#payload(segment.payload, tcp + header)));
+    if (segment.partial) {
+      this.#buffer.set(segment.payload, tcp + header);
+      view.setUint16(tcp + 16, fold(pseudo));
+    } else {
+      view.setUint16(tcp + 16, checksum(start + this.#payload(segment.payload, tcp + header)));
+    }
     return this.#buffer.subarray(0, tcp + length);
   }
 

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Mode } from "../../lib/flow/layout.ts";
+import { Injection } from "../../lib/heal/injection.ts";
+import { parseFrame, type TcpFrame } from "../fixture/frame.ts";
 import { clock, type FlowShape, healerOf, Replica } from "../fixture/replica.ts";
 
 /** A replica of which the tap showed all but bytes 20,000 to 30,000, and whose primary has all. */
@@ -369,4 +371,47 @@ Deno.test("heal: whatever the tap loses, the replica gets all, and little of it 
     ),
     { numRuns: 60 },
   );
+});
+
+Deno.test("heal: where the kernel takes large segments, they bear what it needs to know of them", () => {
+  for (const ipv6 of [false, true]) {
+    const replica = new Replica({ ipv6, mss: 1400 });
+    const flow = new DataView(replica.value.buffer);
+    const key = new DataView(replica.key.buffer);
+    const place = { keys: key, keyAt: 0, flows: flow, at: 0 };
+    const small: Uint8Array[] = [];
+    const large: Uint8Array[] = [];
+    const injection = new Injection(
+      { send: (frame) => void small.push(frame.slice()) },
+      1500,
+      { send: (buffer) => void large.push(buffer.slice()) },
+    );
+    assert.equal(injection.most(place) % 1388, 0);
+    assert.ok(injection.most(place) > 10 * 1388);
+    injection.data(place, false, 77, replica.content.slice(0, 1388));
+    assert.deepEqual([small.length, large.length], [1, 0], "one segment goes as it is");
+    injection.data(place, false, 77, replica.content.slice(0, 10_000));
+    const [buffer] = large;
+    const header = new DataView(buffer!.buffer, 0, 10);
+    const tcp = ipv6 ? 54 : 34;
+    // struct virtio_net_hdr: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset.
+    assert.deepEqual([header.getUint8(0), header.getUint8(1)], [1, ipv6 ? 4 : 1]);
+    assert.deepEqual([2, 4, 6, 8].map((at) => header.getUint16(at, true)), [
+      tcp + 32,
+      1388,
+      tcp,
+      16,
+    ]);
+    const frame = parseFrame(buffer!.slice(10)) as TcpFrame;
+    assert.deepEqual([frame.seq, frame.length, frame.ack], [77, 10_000, 53_000]);
+    assert.deepEqual(frame.payload, replica.content.slice(0, 10_000));
+    // The kernel adds the rest to the sum of the pseudo header: then the checksum is right.
+    const bytes = buffer!.slice(10);
+    const view = new DataView(bytes.buffer);
+    let sum = 0;
+    for (let at = tcp; at < bytes.length; at += 2) sum += view.getUint16(at);
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+    view.setUint16(tcp + 16, ~sum & 0xffff);
+    assert.equal((parseFrame(bytes) as TcpFrame).tcpChecksum, true);
+  }
 });
