@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { CloseReason, IDLE, LINGER } from "../../lib/recorder/recorder.ts";
-import { type TestFlow, TestRecorder } from "../fixture/recorder.ts";
+import { BOTH_WAYS, type TestFlow, TestRecorder } from "../fixture/recorder.ts";
 import { Bit } from "../fixture/segment.ts";
 
 const MIB = 1 << 20;
@@ -178,4 +178,19 @@ Deno.test("recorder: what lies far outside of the window is not kept", async () 
   assert.deepEqual([ledger.seen, ledger.outside + ledger.repeated], [1, 6]);
   assert.equal(test.recorder.holdings.store.used, 1);
   assert.deepEqual((await test.fetch(flow, 1000, 2))[0], [1, -1]);
+});
+
+Deno.test("recorder: between two services either is the other's client", async () => {
+  const test = new TestRecorder(4 * MIB, MIB);
+  const both: TestFlow = { family: 4, port: BOTH_WAYS };
+  for (let i = 0; i < 3; i++) {
+    test.data(both, 10 + i, [i]);
+    test.server(both, { seq: 700 + i, ack: 11 + i, payload: [50 + i] });
+  }
+  const { client, server } = test.ends(both);
+  assert.deepEqual(test.opened, [client, server]);
+  assert.deepEqual(await test.fetch(both, 10, 3), [[0, 1, 2], []]);
+  const range = { from: 700, to: 703, client: server, server: client };
+  const [line] = await test.ask({ request: "fetch", ...range });
+  assert.deepEqual(line, { segment: { seq: 700, data: btoa("\x32\x33\x34") } });
 });
