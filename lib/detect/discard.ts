@@ -19,7 +19,9 @@ export type DiscardReason =
   /** Sent to a multicast address. */
   | "multicast"
   /** There are as many sessions as there may be. */
-  | "too-many-sessions";
+  | "too-many-sessions"
+  /** More peers ask for a session within a second than may. */
+  | "too-many-newcomers";
 
 /** What each reason means, behind "Discarded a packet from …: ". */
 export const MEANINGS: Readonly<Record<DiscardReason, string>> = {
@@ -45,4 +47,5 @@ export const MEANINGS: Readonly<Record<DiscardReason, string>> = {
   "unknown-peer": "its sender is no peer of ours",
   "multicast": "it was sent to a multicast address",
   "too-many-sessions": "there are as many sessions as there may be",
+  "too-many-newcomers": "too many peers ask for a session at once",
 };

@@ -40,6 +40,12 @@ export interface EndpointOptions {
   answering?: Answering;
 }
 
+/**
+ * How many sessions strangers may begin: so many at once, and then a second. Each costs a socket, a
+ * tenth of a millisecond; a flood must leave time to the sessions that there are.
+ */
+const NEWCOMERS = { atOnce: 256, aSecond: 200 } as const;
+
 /** All BFD sessions of a process. Times are microseconds of one monotonic clock. */
 export class Endpoint {
   /** Packets discarded, by reason. */
@@ -52,6 +58,9 @@ export class Endpoint {
   readonly #told = new Set<string>();
   readonly #packet = emptyPacket();
   readonly #buffer = new Uint8Array(MAX_LENGTH);
+  /** Sessions that strangers may begin now, and when that was reckoned. */
+  #vacancies: number = NEWCOMERS.atOnce;
+  #reckonedAt = -Infinity;
   #stopping = false;
 
   /** Has no sessions yet. */
@@ -198,6 +207,7 @@ export class Endpoint {
       const forged = judge.verify(bytes, authenticated, now, 0);
       if (forged !== undefined) return forged;
     }
+    if (!this.#admit(now)) return "too-many-newcomers";
     if (this.#peers.size >= limit) {
       const evicted = this.#peers.leastWanted();
       if (evicted === undefined) return "too-many-sessions";
@@ -206,6 +216,17 @@ export class Endpoint {
     const local = destination.length > 0 ? destination : undefined;
     const name = addressText(source.address);
     return this.#open(source, "passive", { ...timers, detectMult }, { name, local });
+  }
+
+  /** Whether one more stranger may begin a session now. */
+  #admit(now: number): boolean {
+    const { atOnce, aSecond } = NEWCOMERS;
+    const earned = (now - this.#reckonedAt) / 1e6 * aSecond;
+    this.#vacancies = Math.min(this.#vacancies + earned, atOnce);
+    this.#reckonedAt = now;
+    if (this.#vacancies < 1) return false;
+    this.#vacancies--;
+    return true;
   }
 
   #open(

@@ -174,6 +174,20 @@ Deno.test("refuse: packets in AdminDown are counted, and no news", async () => {
   assert.equal(events.filter(({ type }) => type === "warning").length, 0);
 });
 
+Deno.test("refuse: strangers begin 256 sessions at once and 200 a second at most", async () => {
+  const network = new VirtualNetwork();
+  network.at(SECOND, () => {
+    for (let i = 0; i < 1000; i++) network.inject(wire(), `198.51.${i >> 8}.${i & 255}`);
+  });
+  network.at(2 * SECOND, () => {
+    for (let i = 0; i < 1000; i++) network.inject(wire(), `203.0.${i >> 8}.${i & 255}`);
+  });
+  const options = { answering: { allowed: [], limit: 4000 }, statsInterval: 3 * SECOND };
+  const events = await run(network, 4 * SECOND, options, () => {});
+  assert.equal(stats(events).sessions.length, 456);
+  assert.deepEqual(stats(events).discarded, { "too-many-newcomers": 2000 - 456 });
+});
+
 Deno.test("key file: only its owner may open it, and the key must fit", async () => {
   const path = await Deno.makeTempFile({ prefix: "t2cp-test-" });
   const write = async (text: string, mode = 0o600) => {
