@@ -7,12 +7,11 @@ import fc from "fast-check";
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { ETHERTYPE_COMMIT, MARK_COMMIT, MIRROR_COMMIT, reasons } from "../../lib/flow/layout.ts";
 import { type Ends, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
+import { committed, Flow, linked, mac, macs } from "../fixture/commit_flow.ts";
 import { Bit, long, readSegment, type Segment, word } from "../fixture/segment.ts";
 import { shapes, TAGS } from "../fixture/shapes.ts";
-import { type Frame, fromClient, fromService, type Said, u32, uint32 } from "../fixture/tracked.ts";
+import { fromClient, type Said, u32, uint32 } from "../fixture/tracked.ts";
 
-const mac = (last: number): number[] => [2, 0x77, 0, 0, 0, last];
-const macs = { primary: mac(0x11), backup: mac(0x12), own: mac(0x13) };
 const families: readonly Ends[] = [
   { client: "10.77.1.2", clientPort: 40_000, server: "10.77.0.100", serverPort: 9 },
   {
@@ -26,122 +25,6 @@ const TIMEOUT = 1000;
 const ACK = Bit.ACK;
 
 const loaded = isRoot ? new LoadedMirror(["10.77.0.100:9", "[fd77::100]:9"]) : undefined;
-
-/** A flow, and how the two servers' segments of it look. */
-class Flow {
-  readonly mirror: LoadedMirror;
-  readonly ends: Ends;
-  /** What the servers' segments share. */
-  stamped: boolean;
-  tags: readonly number[];
-  /** Shift of the window field. */
-  readonly scale: number;
-  /** The first numbers behind the SYNs. */
-  readonly seq: number;
-  readonly ack: number;
-
-  constructor(
-    mirror: LoadedMirror,
-    ends: Ends,
-    { seq = 5000, ack = 9000, scale = 7, stamped = true, tags = [] as readonly number[] } = {},
-  ) {
-    this.mirror = mirror;
-    this.ends = ends;
-    this.stamped = stamped;
-    this.tags = tags;
-    this.scale = scale;
-    this.seq = seq;
-    this.ack = ack;
-    mirror.forget(ends);
-  }
-
-  /** The primary accepts; the window field of a SYN/ACK is not scaled. */
-  open(window = 0xffff): this {
-    const frame = this.frame({
-      flags: Bit.SYN | ACK,
-      seq: u32(this.seq - 1),
-      ack: this.ack,
-      window,
-      options: [1, 3, 3, this.scale],
-    }, [1, 2]);
-    const run = this.run(linked(frame, macs.primary));
-    assert.deepEqual([run.verdict, [...run.frame]], [
-      Verdict.PASS,
-      [...linked(frame, macs.primary)],
-    ]);
-    return this;
-  }
-
-  frame(said: Said, stamps: [number, number]): Frame {
-    const timestamps = this.stamped ? { timestamps: stamps } : {};
-    return fromService(this.ends, { ...timestamps, ...said }, this.tags);
-  }
-
-  /** With `summed` the device has summed the frame up; where its length changes, the kernel forgets that. */
-  run(frame: Frame, mark = 0, summed = false) {
-    return runMarked(this.mirror.ingress, frame, mark, summed);
-  }
-
-  /** A segment of the primary; numbers count from the flow's first ones. Undefined where it is held back. */
-  primary(ack: number, window: number, said: Said = {}): Segment | undefined {
-    const frame = this.frame({
-      ...{ seq: u32(this.seq + (said.seq ?? 0)), ack: u32(this.ack + ack), window },
-      ...Object.fromEntries(Object.entries(said).filter(([name]) => name !== "seq")),
-    }, [100 + ack, 7]);
-    const run = this.run(linked(frame, macs.primary), 0, true);
-    if (run.verdict === Verdict.STOLEN) return undefined;
-    assert.equal(run.verdict, Verdict.PASS);
-    return readSegment(run.frame);
-  }
-
-  /** A commit frame of the replica. What the client gets of it; undefined where it gets nothing. */
-  replica(ack: number, window: number, said: Said = {}, source = macs.backup): Segment | undefined {
-    const frame = this.frame(
-      { seq: this.seq, ack: u32(this.ack + ack), window, ...said },
-      [50, 8],
-    );
-    return this.told(committed(linked(frame, source)), 0, said.options === undefined);
-  }
-
-  told(frame: Frame, mark = 0, summed = false): Segment | undefined {
-    const run = this.run(frame, mark, summed);
-    if (run.verdict === Verdict.STOLEN) return undefined;
-    assert.deepEqual([run.verdict, run.mark], [Verdict.REDIRECT, MARK_COMMIT]);
-    // What is redirected comes in again, and goes on unmarked and unchanged.
-    const again = this.run(run.frame, run.mark);
-    assert.deepEqual([again.verdict, again.mark], [Verdict.PASS, 0]);
-    assert.deepEqual(again.frame, run.frame);
-    const segment = readSegment(run.frame);
-    assert.deepEqual(segment.sourceMac, macs.primary);
-    assert.deepEqual(segment.destinationMac, macs.own);
-    assert.deepEqual([segment.flags, segment.payload, segment.padding], [ACK, [], 0]);
-    assert.deepEqual([segment.ipChecksum, segment.tcpChecksum], [true, true]);
-    return segment;
-  }
-
-  /** Acknowledgement and right edge of a segment, counted from the flow's first number. */
-  numbers(segment: Segment | undefined): [ack: number, right: number] | undefined {
-    if (segment === undefined) return undefined;
-    const ack = segment.ack - this.ack | 0;
-    return [ack, ack + segment.window * 2 ** this.scale];
-  }
-}
-
-/** The frame with the source's MAC address, for this host. */
-function linked(frame: Frame, source: readonly number[]): Frame {
-  const result = frame.slice();
-  result.set([...macs.own, ...source]);
-  return result;
-}
-
-/** The frame as the backup sends it: cut to its headers, behind another EtherType. */
-function committed(frame: Frame): Frame {
-  const result = frame.slice();
-  const at = readSegment(frame).at;
-  const type = at - (result[at - 20] === 0x45 ? 22 : 42);
-  result.set(word(ETHERTYPE_COMMIT), type);
-  return result.slice(0, at + (result[at + 12]! >> 4) * 4);
-}
 
 function withMirror(name: string, test: (mirror: LoadedMirror, ends: Ends) => void): void {
   for (const ends of families) {
