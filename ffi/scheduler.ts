@@ -7,6 +7,7 @@ import { libc } from "./libc_sys.ts";
 
 const SCHED_OTHER = 0;
 const SCHED_RR = 2;
+const SCHED_RESET_ON_FORK = 0x40000000;
 
 /**
  * Lets this process, all its threads and those to come run before all ordinary ones, as
@@ -17,6 +18,14 @@ const SCHED_RR = 2;
  */
 export function runRealtime(): boolean {
   return setPolicy(SCHED_RR, 1);
+}
+
+/**
+ * The same for the threads that this process has now, but not for what it starts from now on: for one that runs
+ * programs of the user's.
+ */
+export function runRealtimeAlone(): boolean {
+  return setPolicy(SCHED_RR | SCHED_RESET_ON_FORK, 1);
 }
 
 /** Takes {@linkcode runRealtime} back: this process shares the processors like any other. */

@@ -18,7 +18,7 @@ const WAIT = 250_000;
 const REST = 2;
 
 /** How long a gap may be bytes that another processor has under way, in microseconds. */
-const UNDER_WAY = 300;
+const UNDER_WAY = 200;
 
 /** What {@linkcode pumpEvents} calls. */
 export interface PumpHooks {

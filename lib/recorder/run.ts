@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { runRealtimeAlone } from "../../ffi/scheduler.ts";
 import { join } from "node:path";
 import { Capture, type FrameReceiver } from "../../ffi/capture.ts";
 import { PcapError } from "../../ffi/libpcap.ts";
@@ -131,6 +132,8 @@ export async function runRecord(
     budget: options.budget,
     window: options.window,
     buffer: options.buffer,
+    // Who waits for bytes here wants to heal a replica before it is needed.
+    realtime: runRealtimeAlone(),
     ...(options.files === undefined ? {} : { write: options.files.directory }),
   });
   const look = (): void => {
