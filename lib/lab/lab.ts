@@ -9,6 +9,7 @@ import { ExitStatus, Failure } from "../failure.ts";
 import {
   createNetwork,
   existingNamespaces,
+  holdNamespaces,
   inRole,
   namespaceInode,
   namespaceInodes,
@@ -184,6 +185,20 @@ export class Lab {
 export async function takeDown(runDir: string, name: string): Promise<boolean> {
   const directory = labDirectory(runDir, checkName(name));
   const state = readState(runDir, name);
+  const held = holdNamespaces(name);
+  try {
+    return await takeDownHeld(runDir, name, directory, state);
+  } finally {
+    for (const namespace of held) namespace.close();
+  }
+}
+
+async function takeDownHeld(
+  runDir: string,
+  name: string,
+  directory: string,
+  state: LabState | undefined,
+): Promise<boolean> {
   const inodes = namespaceInodes(name);
   if (!exists(directory) && inodes.size === 0) return false;
 

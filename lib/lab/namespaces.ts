@@ -48,6 +48,14 @@ export function namespaceInodes(lab: string): Set<number> {
   return new Set(existingNamespaces(lab).map((name) => inode(name)!));
 }
 
+/**
+ * Opens the network namespaces of lab `lab`. Until they are closed they live, and no new one gets an inode number of
+ * theirs, by which its processes would be taken for the lab's.
+ */
+export function holdNamespaces(lab: string): Deno.FsFile[] {
+  return existingNamespaces(lab).map((name) => Deno.openSync(`${DIRECTORY}/${name}`));
+}
+
 function inode(name: string): number | undefined {
   try {
     return Deno.statSync(`${DIRECTORY}/${name}`).ino ?? undefined;

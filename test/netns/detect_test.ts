@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { Event } from "../../lib/event.ts";
-import { isRoot, TwoHosts } from "./two_hosts.ts";
+import { isRoot, type Process, TwoHosts } from "./two_hosts.ts";
 
-const PEER = ["detect", "--peer", "10.99.0.2", "--target", "primary"];
+const PEER = ["detect", "--peer", "10.99.0.2", "--target", "primary", "--stats", "0.1"];
 
 /** A test that needs root. */
 function onHosts(name: string, fn: (hosts: TwoHosts) => Promise<void>, ignore = false): void {
@@ -26,12 +26,23 @@ function checkFailed(failed: Event, cause: string, detectionMs: number): void {
   assert.ok(Math.abs(silence - measured) < 50, "the times agree with the measure");
 }
 
+/** Waits until the session is up and has settled on its detection time: it begins with a second an interval. */
+async function settled(detector: Process, detectionMs: number): Promise<void> {
+  await detector.next("up");
+  for (let seen = 0;; seen += 1) {
+    const stats = await detector.next("stats", seen);
+    seen = detector.events.indexOf(stats);
+    const [session] = stats.sessions as { detection_time_ms: number }[];
+    if (session?.detection_time_ms === detectionMs) return;
+  }
+}
+
 onHosts("detect on hosts: up, cut, back, and a planned end", async (hosts) => {
   const responder = hosts.start("b", "detect", "--respond");
   await responder.next("started");
   const detector = hosts.start("a", ...PEER);
   assert.deepEqual((await detector.next("started")).peers, ["10.99.0.2"]);
-  await detector.next("up");
+  await settled(detector, 150);
   const cut = Date.now() * 1000;
   await hosts.link("down");
   const failed = await detector.next("failed");
@@ -51,7 +62,7 @@ onHosts("detect on hosts: SIGKILL of the responder is an unplanned failure", asy
   const responder = hosts.start("b", "detect", "--respond", "--peer", "10.99.0.1");
   await responder.next("started");
   const detector = hosts.start("a", ...PEER, "--interval", "20", "--multiplier", "4");
-  await detector.next("up");
+  await settled(detector, 80);
   await responder.end("SIGKILL");
   checkFailed(await detector.next("failed"), "unplanned", 80);
   const seen = detector.events.length;

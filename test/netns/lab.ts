@@ -5,7 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { namespaceInodes } from "../../lib/lab/namespaces.ts";
+import { holdNamespaces, namespaceInodes } from "../../lib/lab/namespaces.ts";
 import { takeDown } from "../../lib/lab/lab.ts";
 import { mountsBelow, processesIn } from "../../lib/lab/system.ts";
 import { unique } from "../fixture/unique.ts";
@@ -33,7 +33,11 @@ export async function withLab(test: (lab: TestLab) => Promise<void>): Promise<vo
   const name = unique("test-");
   const runDir = await Deno.makeTempDir({ prefix: "t2cp-test-" });
   const inodes = new Set<number>();
-  const look = () => namespaceInodes(name).forEach((inode) => inodes.add(inode));
+  const held: Deno.FsFile[] = [];
+  const look = () => {
+    held.push(...holdNamespaces(name));
+    namespaceInodes(name).forEach((inode) => inodes.add(inode));
+  };
   try {
     await test({ name, runDir, flags: ["--name", name, "--run-dir", runDir], look });
     assert.deepEqual([...namespaceInodes(name)], [], "namespaces are left");
@@ -42,6 +46,7 @@ export async function withLab(test: (lab: TestLab) => Promise<void>): Promise<vo
     assert.deepEqual(scratch(name), [], "scratch directories are left");
     assert.deepEqual(entries(runDir), [], "the run directory is not empty");
   } finally {
+    for (const namespace of held) namespace.close();
     await takeDown(runDir, name);
     await Deno.remove(runDir, { recursive: true }).catch(() => {});
   }

@@ -117,7 +117,7 @@ for (const role of ["backup", "gateway"] as const) {
         assertRefused(
           outcome,
           outcome.status,
-          new RegExp(`^t2cp ${name}: (Cannot attach|Interface) "`),
+          new RegExp(`^t2cp ${name}: (Cannot attach|Interface|Another filter .* interface) "`),
         );
         assert.equal(await state(), before, what);
         stage.assertNothingPinned(stage.lab.roleDirectory(role));

@@ -77,7 +77,8 @@ Deno.test("lab programs: an echo that differs, that ends early, and one that nob
   assert.equal(differs.failures, 3);
   assert.match(differs.problem()!, /the content differs/);
 
-  const short = (bytes: Uint8Array, from: number) => from === 0 ? bytes : null;
+  const short = (bytes: Uint8Array, from: number) =>
+    from === 0 ? bytes.subarray(0, MESSAGE_SIZE) : null;
   const early = await against(echo(short), "echo_client", conversation);
   assert.equal(early.failures, 3);
 
