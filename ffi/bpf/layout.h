@@ -86,12 +86,15 @@ struct control {
 	__be32 own_ipv4;
 	/* Flows that user space found unprotected; the programs do not touch it. */
 	__u32 found_unprotected;
+	/* Since the takeover, the replicas have got what the recorder knows of; between programs of user space. */
+	__u32 surveyed;
 };
 LAYOUT(control, mode, 0);
 LAYOUT(control, flags, 4);
 LAYOUT(control, own_ipv4, 8);
 LAYOUT(control, found_unprotected, 12);
-LAYOUT_SIZE(control, 16);
+LAYOUT(control, surveyed, 16);
+LAYOUT_SIZE(control, 20);
 
 /* TCP options that both sides agreed on in the handshake. */
 #define OPTION_WSCALE 1

@@ -69,7 +69,14 @@ export const FLOW_KEY = {
 } as const;
 
 /** `struct control`: offsets and size. */
-export const CONTROL = { mode: 0, flags: 4, own_ipv4: 8, found_unprotected: 12, size: 16 } as const;
+export const CONTROL = {
+  mode: 0,
+  flags: 4,
+  own_ipv4: 8,
+  found_unprotected: 12,
+  surveyed: 16,
+  size: 20,
+} as const;
 
 /** `struct mirror_control`: offsets and size. */
 export const MIRROR_CONTROL = {

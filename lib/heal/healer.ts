@@ -51,8 +51,8 @@ export interface Flows extends FlowMap {
 export interface HealerParts {
   /** The shadow's flows. */
   flows: Flows;
-  /** The shadow's mode. */
-  control: { readonly mode: number };
+  /** The shadow's mode, and whether the replicas have got since the takeover what the recorder knows of. */
+  control: { readonly mode: number; surveyed: boolean };
   /** Gives bytes to replicas. */
   injection: Injection;
   /** Where bytes are fetched. */
@@ -92,6 +92,7 @@ export class Healer {
   #nextAck = 0;
   #nextSurvey = 0;
   #surveyPause = SURVEY;
+  #surveyed = false;
   #moved = 0;
   #stopped = false;
   #lastMode: number;
@@ -190,6 +191,7 @@ export class Healer {
     if (mode !== this.#lastMode) {
       this.#nextSurvey = start;
       this.#surveyPause = SURVEY;
+      this.#surveyed = false;
     }
     this.#lastMode = mode;
     const batch = this.#batch = this.#parts.flows.entries(this.#batch);
@@ -202,6 +204,7 @@ export class Healer {
       this.#nextAck = start + ACKNOWLEDGE;
       this.#acknowledge(batch);
     }
+    if (this.#surveyed && this.working === 0) this.#parts.control.surveyed = true;
     this.#cost = this.#parts.now() - start;
     if (mode === Mode.SETTLING && start >= this.#nextSurvey) {
       this.#nextSurvey = start + this.#surveyPause;
@@ -359,6 +362,7 @@ export class Healer {
       healing.catchUp(to, now);
       this.#step(healing);
     }
+    this.#surveyed = true;
   }
 
   #acknowledge(batch: Batch): void {

@@ -93,6 +93,15 @@ export class Control implements Disposable {
     this.#view.setUint32(CONTROL.found_unprotected, this.foundUnprotected + 1, true);
   }
 
+  /** Whether the replicas have got, since the takeover, what the recorder knows of. */
+  get surveyed(): boolean {
+    return this.#view.getUint32(CONTROL.surveyed, true) !== 0;
+  }
+
+  set surveyed(surveyed: boolean) {
+    this.#view.setUint32(CONTROL.surveyed, surveyed ? 1 : 0, true);
+  }
+
   /** Unmaps it. */
   [Symbol.dispose](): void {
     this.#mapping[Symbol.dispose]();

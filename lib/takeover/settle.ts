@@ -12,6 +12,8 @@ const WAKE_AGAIN: readonly number[] = [2, 10, 50, 200];
 const ANNOUNCE_AGAIN: readonly number[] = [100, 500, 1000, 2000];
 /** A flow that has not moved this long after the takeover is let go if it is in step, in milliseconds. */
 const QUIET = 500;
+/** A healer has this long to ask the recorder, and to give the replicas what they lack; in milliseconds. */
+const SURVEY = 10_000;
 /** A handshake may complete as long as this after the takeover, in milliseconds: three retransmissions of a SYN/ACK. */
 const HALF_OPEN = 7000;
 /** From then on it is looked less often, in milliseconds after the takeover. */
@@ -40,7 +42,7 @@ export async function settle(
       announcements.shift();
       takeover.announce();
     }
-    if (elapsed >= QUIET) {
+    if (elapsed >= QUIET && !(elapsed < SURVEY && takeover.awaitsSurvey)) {
       const { left, reset } = takeover.letGo(start + elapsed);
       onReset(reset);
       if (left + halfOpen(takeover, elapsed) === 0) {

@@ -181,6 +181,7 @@ export class Takeover implements Disposable {
     const start = performance.now();
     const elapsed = (): number => Math.round((performance.now() - start) * 1000) / 1000;
     const steps: Record<string, number> = {};
+    if (this.mode === Mode.SHADOW) this.#control.surveyed = false;
     if (this.mode !== Mode.ACTIVE) this.#control.mode = Mode.SETTLING;
     steps["active_mode"] = elapsed();
     // The replicas' segments find their way to the clients before the announcement too.
@@ -218,6 +219,14 @@ export class Takeover implements Disposable {
   /** Whether somebody on this host gives the replicas what they lack. */
   get healed(): boolean {
     return isLockTaken(this.#runDir, HEALER);
+  }
+
+  /**
+   * Whether a healer has still to ask the recorder what the primary had. Where the tap lost bytes and their
+   * acknowledgement, nobody else knows: a flow that is let go before seems whole, and is not.
+   */
+  get awaitsSurvey(): boolean {
+    return !this.#control.surveyed && this.healed;
   }
 
   /**

@@ -252,11 +252,16 @@ Deno.test("heal: after the takeover all flows are healed at once, as far as the 
   for (const replica of replicas) replica.tap(0, 60_000);
   // The tap lost the rest along with the primary's acknowledgements.
   for (const replica of replicas) replica.primaryAcks(60_000);
-  const { pass, control, said, healer } = healerOf(replicas);
+  const { pass, control, recorder, said, healer } = healerOf(replicas);
   await pass(100);
   assert.deepEqual(said("healed"), []);
   control.mode = Mode.SETTLING;
-  await pass(10);
+  // As long as the recorder cannot be asked, nobody knows that the replicas are whole.
+  recorder.connected = false;
+  await pass(300);
+  assert.equal(control.surveyed, false);
+  recorder.connected = true;
+  while (!control.surveyed) await pass(1);
   for (const replica of replicas) assert.equal(replica.received, replica.content.length);
   assert.equal(said("healed").length, replicas.length);
   assert.equal(healer.lostBytes, 0);
