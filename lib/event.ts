@@ -45,8 +45,16 @@ export interface TargetFields {
 
 /** Fields of `suspect`. */
 export interface SuspectFields extends TargetFields {
-  /** When the target was last heard. */
-  last_seen: string;
+  /** When the target was last heard; absent where the traffic of its clients raised the suspicion. */
+  last_seen?: string;
+  /** What the traffic of its clients showed: `unanswered` or `resets`; absent where a heartbeat is late. */
+  reason?: string;
+  /** The service whose traffic it was, `address:port`. */
+  server?: string;
+  /** Since when its clients wait for an answer. */
+  since?: string;
+  /** How many resets there were, or how many of the looked-at connections wait. */
+  count?: number;
 }
 
 /** One signal that a `failed` rests on; further fields say what it showed. */
@@ -274,7 +282,11 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
   "up": essential("The target answers, for the first time", target),
   "suspect": essential("The target is late; it has not failed yet", {
     ...target,
-    last_seen: lastSeen,
+    last_seen: v.optional(lastSeen),
+    reason: v.optional(text("What the traffic of its clients showed: unanswered or resets")),
+    server: v.optional(text("The service whose traffic it was, address:port")),
+    since: v.optional(instant("Since when its clients wait for an answer")),
+    count: v.optional(count("How many resets there were, or how many connections wait")),
   }),
   "failed": essential("The target has failed", {
     ...target,
