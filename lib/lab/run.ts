@@ -5,6 +5,7 @@
  * @module
  */
 
+import { runOrdinary, runRealtimeAlone } from "../../ffi/scheduler.ts";
 import type { Family } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import { type Event, type EventOf } from "../event.ts";
@@ -109,6 +110,8 @@ async function runInLab(
     problem === undefined || problems.push(problem)
   );
   client.catch(() => {});
+  // It notes when the client got its bytes, and must not wait for a processor to do so.
+  runRealtimeAlone();
   try {
     await orInterrupted(
       Promise.race([
@@ -120,6 +123,8 @@ async function runInLab(
   } catch (error) {
     if (!(error instanceof Failure) || error instanceof Interrupted) throw error;
     problems.push(error.message);
+  } finally {
+    runOrdinary();
   }
   await workload.stopClient();
   await client;
