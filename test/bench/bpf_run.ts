@@ -1,9 +1,10 @@
 /**
- * What a packet costs in the backup's BPF programs, by runs on frames (BPF_PROG_TEST_RUN). Each run is one of a frame as
- * it comes, with the system calls around it, and so with caches about as cold as between packets. `run` is the median as
- * the kernel measures it, `empty` that of a run in active mode, in which a program reads the mode and returns: reading
- * the clock twice. `packet` is the difference, and what the goal is for; `p90` is the same of the 90th percentile. Needs
- * root; nothing is sent.
+ * What a packet costs in the BPF programs, by runs on frames (BPF_PROG_TEST_RUN). Each run is one of a frame as it comes,
+ * with the system calls around it, and so with caches about as cold as between packets. `run` is the median as the kernel
+ * measures it, `empty` that of a run in active mode, in which a program reads the mode and returns: reading the clock
+ * twice. `packet` is the difference, and what the goal for the backup is for; `p90` is the same of the 90th percentile.
+ * The gateway's programs have no goal: most of what they cost is the copy, here to a loopback device that is down. Needs
+ * root, and a network namespace of its own; nothing is sent.
  *
  *     deno task bench:bpf-run [RUNS]
  *
@@ -15,11 +16,13 @@ import { median, quantile } from "../../lib/lab/measure.ts";
 import {
   type Ends,
   type FlowFields,
+  LoadedMirror,
   LoadedShadow,
   recently,
   timeRuns,
   Verdict,
 } from "../fixture/bpf.ts";
+import { linked, macs } from "../fixture/commit_flow.ts";
 import { type Frame, fromClient, fromService, type Said } from "../fixture/tracked.ts";
 
 /** What a packet of a tracked flow may cost, median, in nanoseconds. */
@@ -61,7 +64,7 @@ function foreign(ends: Ends): Frame {
   return fromService({ ...ends, server: ends.server.replace(/100$/, "12"), serverPort: 22 }, data);
 }
 
-function casesOf({ ingress, egress }: LoadedShadow, ends: Ends): Case[] {
+function shadowCases({ ingress, egress }: LoadedShadow, ends: Ends): Case[] {
   const { PASS, STOLEN, REDIRECT } = Verdict;
   const client = (said: Said): Frame => {
     const place = { seq: 1000, ack: 9500, window: 400, timestamps: stamps };
@@ -92,8 +95,32 @@ function casesOf({ ingress, egress }: LoadedShadow, ends: Ends): Case[] {
   }));
 }
 
+function mirrorCases({ ingress, egress }: LoadedMirror, ends: Ends): Case[] {
+  const said = { timestamps: stamps };
+  const client = (said: Said): Frame => {
+    const frame = fromClient(ends, said);
+    frame.set([...macs.primary, ...macs.own]);
+    return frame;
+  };
+  const primary = (said: Said): Frame => linked(fromService(ends, said), macs.primary);
+  const { PASS } = Verdict;
+  const all: [string, BpfProgram, Frame, number][] = [
+    ["client's acknowledgement, copied", egress, client(said), PASS],
+    ["client's data, copied", egress, client(data), PASS],
+    ["primary's acknowledgement, copied", ingress, primary(said), PASS],
+    ["primary's data, copied", ingress, primary(data), PASS],
+    ["others' data, in", ingress, foreign(ends), PASS],
+    ["others' data, out", egress, foreign(ends), PASS],
+  ];
+  const family = ends.client.includes(":") ? "IPv6" : "IPv4";
+  return all.map(([name, program, frame, verdict]): Case => ({
+    ...{ name: `${family} gateway: ${name}`, tracked: false, ends },
+    ...{ program, frame, verdict, nanos: [] },
+  }));
+}
+
 const columns = (name: string, ...values: readonly (number | string)[]): string =>
-  name.padEnd(38) +
+  name.padEnd(48) +
   values.map((value) => (typeof value === "number" ? value.toFixed(0) : value).padStart(8)).join(
     "",
   );
@@ -103,7 +130,12 @@ using shadow = new LoadedShadow(["10.77.0.100:80", "[fd77::100]:80"]);
 for (let other = 0; other < OTHERS; other++) {
   shadow.setFlow({ ...families[other % 2]!, clientPort: 1024 + other }, flow());
 }
-const cases = families.flatMap((ends) => casesOf(shadow, ends));
+using mirror = new LoadedMirror(["10.77.0.100:80", "[fd77::100]:80"]);
+mirror.control(macs);
+const cases = families.flatMap((ends) => [
+  ...shadowCases(shadow, ends),
+  ...mirrorCases(mirror, ends),
+]);
 const nothing: number[] = [];
 for (let round = 0; round < ROUNDS; round++) {
   shadow.control(Mode.ACTIVE);
