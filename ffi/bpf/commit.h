@@ -121,8 +121,8 @@ static __noinline struct commit *find_commit(const struct flow_key *key, bool of
 		if (opening) {
 			bpf_map_delete_elem(&openings, key);
 		} else {
-			add(MIRROR_FLOWS_UNPROTECTED, 1);
-			report(EVENT_FLOW_UNPROTECTED, REASON_NO_HANDSHAKE, key);
+			count(MIRROR_FLOWS_UNPROTECTED);
+			report(EVENT_FLOW_UNPROTECTED, REASON_NO_HANDSHAKE, key, 0);
 		}
 	}
 	return bpf_map_lookup_elem(&commits, key);
@@ -137,14 +137,14 @@ static __noinline void lift(const struct flow_key *key, struct commit *f, __u32 
 	/* A replica may be gone before it has acknowledged the FIN; with all data there nothing is lost. */
 	if (f->client_fin && f->client_end == f->primary_ack && f->client_end == f->replica_ack + 1)
 		return;
-	add(MIRROR_FLOWS_UNPROTECTED, 1);
-	report(EVENT_FLOW_UNPROTECTED, reason, key);
+	count(MIRROR_FLOWS_UNPROTECTED);
+	report(EVENT_FLOW_UNPROTECTED, reason, key, 0);
 }
 
 /* Why the client has waited long enough, or REASON_NONE. The first call starts the wait. */
 static __noinline __u32 overdue(const struct mirror_control *c, struct commit *f, bool closed)
 {
-	__s64 now = bpf_ktime_get_coarse_ns(), timeout = (__s64)c->commit_timeout * 1000000, patience = timeout;
+	__s64 now = coarse_ns(), timeout = (__s64)c->commit_timeout * 1000000, patience = timeout;
 	__u32 zero = 0;
 	struct hearing *h = bpf_map_lookup_elem(&hearing, &zero);
 
@@ -346,10 +346,10 @@ static __noinline int limit_primary(struct __sk_buff *skb, const struct mirror_c
 	if (ack != p->ack && is_plain(p, f) && !after(ack, f->told_ack) &&
 	    !after(ack + ((__u32)window << (f->wscale & 15)), f->told_right)) {
 		/* A duplicate of an acknowledgement would mean a loss; the commit frame brings what is new. */
-		add(MIRROR_WITHHELD, 1);
+		count(MIRROR_WITHHELD);
 		return TC_ACT_STOLEN;
 	}
-	add(MIRROR_LIMITED, 1);
+	count(MIRROR_LIMITED);
 	if (ack != p->ack && p->header != header_length(f))
 		hide_sack(skb, p, f);
 	lower(skb, p, f, ack, window);

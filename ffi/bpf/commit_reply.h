@@ -198,7 +198,7 @@ static __noinline int to_client(struct __sk_buff *skb, const struct mirror_contr
 	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0, sum_pseudo_header(p, length), BPF_F_PSEUDO_HDR);
 	bpf_l4_csum_replace(skb, p->l4 + OFFSET_CHECKSUM, 0, (__u32)sum, 0);
 	bpf_csum_update(skb, ~(__u32)sum); /* for CHECKSUM_COMPLETE: the field changed by as much */
-	add(MIRROR_COMMITTED, 1);
+	count(MIRROR_COMMITTED);
 	skb->mark = MARK_COMMIT;
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
@@ -223,7 +223,7 @@ static __always_inline void hear(void)
 
 	if (!h)
 		return;
-	h->heard_ns = bpf_ktime_get_coarse_ns();
+	h->heard_ns = coarse_ns();
 	if (h->silent)
 		h->silent = 0;
 }
@@ -240,7 +240,7 @@ static __always_inline bool follow_replica(struct __sk_buff *skb, const struct p
 	f->replica_right = later(right, f->replica_right);
 	commit_order(f); /* the replica's numbers are written, now the primary's may be read */
 	if (moved)
-		f->waiting_ns = is_waiting(f) ? bpf_ktime_get_coarse_ns() : 0;
+		f->waiting_ns = is_waiting(f) ? coarse_ns() : 0;
 	t->ack = earlier(f->primary_ack, f->replica_ack);
 	t->window = window_to(f, t->ack, earlier(f->primary_right, f->replica_right));
 	if (!after(f->replica_ack, f->primary_ack))
@@ -265,17 +265,14 @@ static __noinline int commit_frame(struct __sk_buff *skb, const struct mirror_co
 	struct told t = {};
 	int verdict;
 
-	add(MIRROR_COMMIT_FRAMES, 1);
+	count(MIRROR_COMMIT_FRAMES);
 	if (read_commit(skb, &p) && is_service(&p.source, p.source_port)) {
 		hear();
-		key.client = p.destination;
-		key.server = p.source;
-		key.client_port = p.destination_port;
-		key.server_port = p.source_port;
+		flow_of(&p, false, &key);
 		f = find_commit(&key, false);
 	}
 	if (!f) {
-		add(MIRROR_COMMIT_IGNORED, 1);
+		count(MIRROR_COMMIT_IGNORED);
 		return TC_ACT_STOLEN;
 	}
 	if (f->lifted)

@@ -23,7 +23,7 @@ static __always_inline void follow_flow(const struct packet *p, const struct flo
 
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		if (!bpf_map_update_elem(&flows, key, &none, BPF_NOEXIST))
-			report(EVENT_FLOW_OPEN, REASON_NONE, key);
+			report(EVENT_FLOW_OPEN, REASON_NONE, key, 0);
 		return;
 	}
 	if (!(p->flags & (TCP_FIN | TCP_RST)))
@@ -39,7 +39,7 @@ static __always_inline void follow_flow(const struct packet *p, const struct flo
 						      : REASON_RESET_BY_PRIMARY;
 
 		if (!bpf_map_delete_elem(&flows, key))
-			report(EVENT_FLOW_CLOSE, reason, key);
+			report(EVENT_FLOW_CLOSE, reason, key, 0);
 	}
 }
 
@@ -64,7 +64,7 @@ static __always_inline void copy_to_backup(struct __sk_buff *skb, const struct m
 	bpf_skb_store_bytes(skb, 0, addressed, sizeof(addressed), 0);
 	skb->mark = mark;
 	if (bpf_clone_redirect(skb, skb->ifindex, 0))
-		add(MIRROR_FAILED, 1);
+		count(MIRROR_FAILED);
 	skb->mark = old_mark;
 	bpf_skb_store_bytes(skb, 0, macs, 12, 0);
 }
@@ -94,16 +94,13 @@ int mirror_egress(struct __sk_buff *skb)
 	    !read_tcp(skb, &p) || !is_service(&p.destination, p.destination_port))
 		return PASS;
 	if (c->flags & WANT_FLOW_EVENTS || p.flags & TCP_FIN) {
-		key.client = p.source;
-		key.server = p.destination;
-		key.client_port = p.source_port;
-		key.server_port = p.destination_port;
+		flow_of(&p, true, &key);
 		if (c->flags & WANT_FLOW_EVENTS)
 			follow_flow(&p, &key, FIN_OF_CLIENT);
 		if (c->flags & MIRROR_COMMIT && p.flags & TCP_FIN)
 			follow_client_fin(&p, &key);
 	}
-	add(MIRROR_TO_PRIMARY, 1);
+	count(MIRROR_TO_PRIMARY);
 	add(MIRROR_TO_PRIMARY_BYTES, skb->len);
 	copy_to_backup(skb, c, macs, 0);
 	return PASS;
@@ -117,13 +114,10 @@ static __noinline int from_primary(struct __sk_buff *skb, const struct mirror_co
 
 	if (!read_ip(skb, &p) || !read_tcp(skb, &p) || !is_service(&p.source, p.source_port))
 		return PASS;
-	key.client = p.destination;
-	key.server = p.source;
-	key.client_port = p.destination_port;
-	key.server_port = p.source_port;
+	flow_of(&p, false, &key);
 	if (c->flags & WANT_FLOW_EVENTS)
 		follow_flow(&p, &key, FIN_OF_PRIMARY);
-	add(MIRROR_FROM_PRIMARY, 1);
+	count(MIRROR_FROM_PRIMARY);
 	add(MIRROR_FROM_PRIMARY_BYTES, skb->len);
 	copy_to_backup(skb, c, macs, c->flags & MIRROR_PAYLOAD ? 0 : MARK_HEADERS);
 	/* Only now: the backup has to know what the primary really said. */
