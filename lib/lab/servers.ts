@@ -64,9 +64,10 @@ function webConfiguration(prefix: string, scratch: string, log: string): string 
   return `daemon off;
 user root;
 worker_processes 1;
+worker_rlimit_nofile 8192;
 pid ${prefix}/nginx.pid;
 error_log ${log};
-events {}
+events { worker_connections 4096; }
 http {
   access_log off;
   sendfile on;

@@ -35,7 +35,7 @@ export interface SoakCounts {
   problem?: string;
 }
 
-/** Connections open at once: nginx takes 512, and those count that it has not yet seen closed. */
+/** Connections open at once: more than that, and the machine cannot keep up with the rate. */
 const AT_ONCE = 200;
 /** One of so many connections is reset by the client. */
 const RESETS = 20;
