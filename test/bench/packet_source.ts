@@ -25,6 +25,8 @@ export interface SourceTask {
   /** Where it is set, segments are sent as one packet for offload to cut at this size. */
   mss?: number;
   flows: number;
+  /** The client's port of the first flow; the others follow. */
+  port: number;
   /** Packets in a second. */
   rate: number;
   packets: number;
@@ -94,12 +96,12 @@ function send(task: SourceTask): SourceResult {
   });
   const vector = new Uint8Array(messages.buffer);
   const next = new Float64Array(task.flows).fill(task.seq);
-  const [tcp, portOfClient] = [VNET_HEADER + 34, 10_000];
+  const tcp = VNET_HEADER + 34;
   let [flow, sent] = [0, 0];
   const start = performance.now();
   while (sent < task.packets) {
     for (let i = 0; i < BATCH; i += 3) {
-      const port = portOfClient + flow;
+      const port = task.port + flow;
       for (const frame of [frames[i]!, frames[i + 1]!]) {
         frame.setUint16(tcp, port);
         frame.setUint16(tcp + 2, 80);
