@@ -10,6 +10,7 @@ const commands: Commands = {
   mirror: () => import("./mirror.ts"),
   record: () => import("./record.ts"),
   shadow: () => import("./shadow.ts"),
+  guard: () => import("./guard.ts"),
   detect: () => import("./detect.ts"),
   takeover: () => import("./takeover.ts"),
   replay: () => import("./replay.ts"),

@@ -1,5 +1,5 @@
 /**
- * BPF file systems, in which pins live.
+ * Mounts: BPF file systems, in which pins live, and control groups.
  *
  * @module
  */
@@ -23,6 +23,12 @@ export function isBpfFs(path: string): boolean {
 export function mountBpfFs(path: string): void {
   const result = libc().mount(cString("bpf"), cString(path), cString("bpf"), 0n, null);
   unwrap(result, `mount a BPF file system at "${path}"`);
+}
+
+/** Mounts the hierarchy of control groups of version 2 at `path`, a directory. */
+export function mountControlGroups(path: string): void {
+  const result = libc().mount(cString("cgroup2"), cString(path), cString("cgroup2"), 0n, null);
+  unwrap(result, `mount the control groups at "${path}"`);
 }
 
 /** Unmounts what is mounted at `path`. */

@@ -130,6 +130,19 @@ const symbols = {
     ],
     result: "i32",
   },
+  bpf_link_create: {
+    parameters: [
+      "i32", // int prog_fd
+      "i32", // int target_fd
+      "i32", // enum bpf_attach_type attach_type
+      "pointer", // const struct bpf_link_create_opts *opts
+    ],
+    result: "i32",
+  },
+  bpf_iter_create: {
+    parameters: ["i32"], // int link_fd
+    result: "i32",
+  },
   bpf_tc_hook_create: {
     parameters: ["buffer"], // struct bpf_tc_hook *hook
     result: "i32",

@@ -83,6 +83,14 @@ const symbols = {
     result: "i32",
     nonblocking: true,
   },
+  poll: {
+    parameters: [
+      "buffer", // struct pollfd *fds
+      "u64", // nfds_t nfds
+      "i32", // int timeout
+    ],
+    result: "i32",
+  },
   eventfd: {
     parameters: [
       "u32", // unsigned int initval
@@ -111,6 +119,29 @@ const symbols = {
       "buffer", // const struct sched_param *param
     ],
     result: "i32",
+  },
+  open: {
+    parameters: [
+      "buffer", // const char *pathname
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  read: {
+    parameters: [
+      "i32", // int fd
+      "buffer", // void *buf
+      "usize", // size_t count
+    ],
+    result: "isize",
+  },
+  syscall: {
+    parameters: [
+      "i64", // long number
+      "i64", // its first argument
+      "i64", // its second argument
+    ],
+    result: "i64",
   },
   getpagesize: {
     parameters: [],

@@ -151,6 +151,20 @@ export interface WarningFields {
   message: string;
 }
 
+/** Fields of `process.exit`. */
+export interface ProcessExitFields {
+  /** Its number. */
+  pid: number;
+  /** Its name, cut to 15 bytes. */
+  name: string;
+  /** How it ended: `status 1`, `signal 9`, `unknown`. */
+  ended: string;
+  /** Whether it is a process that was named as a main process of the service. */
+  main: boolean;
+  /** Whether it ended against its will. */
+  crashed: boolean;
+}
+
 /** Fields of `lab.run`: what one run of a scenario measured. */
 export interface LabRunFields {
   /** Whether all was as it should be. */
@@ -217,6 +231,8 @@ export interface EventFields {
   "healed": HealedFields;
   /** A client has sent other bytes under numbers that it had used before. */
   "diverged": DivergedFields;
+  /** A process of the service has ended. */
+  "process.exit": ProcessExitFields;
   /** Counters of the command. */
   "stats": object;
   /** Something is not as it should be, and the command goes on. */
@@ -336,6 +352,13 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
   "diverged": essential("A client has sent other bytes under numbers that it had used before", {
     ...flow,
     offset: sequence("Sequence number of the first byte that differs"),
+  }),
+  "process.exit": essential("A process of the service has ended", {
+    pid: count("Its number"),
+    name: text("Its name, cut to 15 bytes"),
+    ended: text("How it ended: status 1, signal 9, unknown"),
+    main: flag("Whether it was named as a main process of the service"),
+    crashed: flag("Whether it ended against its will"),
   }),
   "stats": droppable("Counters of the command; which ones is its own affair", {}),
   "warning": essential("Something is not as it should be, and the command goes on", {

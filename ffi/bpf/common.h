@@ -2,7 +2,8 @@
 /*
  * What the backup's and the gateway's programs have alike: settings, services, counters, events and the clock. Whoever
  * includes this says before what differs: CONTROL, the structure of the settings; COUNTERS, how many counters there are,
- * and EVENTS_LOST, that of lost events; EVENTS_SIZE, the bytes of the ring buffer.
+ * and EVENTS_LOST, that of lost events; EVENTS_SIZE, the bytes of the ring buffer; SERVICE, what is known of a service,
+ * where that is more than a number.
  */
 #ifndef T2CP_COMMON_H
 #define T2CP_COMMON_H
@@ -23,7 +24,11 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_SERVICES);
 	__type(key, struct service_key);
+#ifdef SERVICE
+	__type(value, SERVICE);
+#else
 	__type(value, __u32);
+#endif
 } services SEC(".maps");
 
 struct {
@@ -111,6 +116,7 @@ static __always_inline void report(__u32 type, __u32 reason, const struct flow_k
 	bpf_ringbuf_submit(e, 0);
 }
 
+#ifndef SERVICE
 /* What is known of a service, or 0 where it is none. */
 static __always_inline __u32 service_value(const struct address *address, __be16 port)
 {
@@ -124,6 +130,7 @@ static __always_inline bool is_service(const struct address *address, __be16 por
 {
 	return service_value(address, port) != 0;
 }
+#endif
 
 /* The flow of a segment that one of its two ends has sent. */
 static __always_inline void flow_of(const struct packet *p, bool by_client, struct flow_key *key)

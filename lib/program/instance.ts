@@ -18,6 +18,7 @@ import { SystemError } from "../../ffi/errno.ts";
 import { attach, attachedProgram, detach, type Direction, interfaceIndex } from "../../ffi/tc.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { etherInterfaces, hasIngressQdisc, removeEmptyClsact } from "../host/links.ts";
+import { detachByName } from "./lost.ts";
 import { clearPins, makePinDir, names, pinDir, removePinDir } from "./run_dir.ts";
 
 /** Which programs a command has. */
@@ -30,6 +31,8 @@ export interface InstanceKind {
   readonly valueSizes: Readonly<Record<string, number>>;
   /** Whether the egress program goes to every other Ethernet interface, too. */
   readonly everywhere: boolean;
+  /** Further programs, which the command attaches itself; none unless given. */
+  readonly programs?: readonly string[];
 }
 
 /** Where a program is to be. */
@@ -91,6 +94,10 @@ export class Instance implements Disposable {
       if (parts === undefined) {
         // A start that was killed while it pinned has attached nothing yet.
         clearPins(dir);
+        // Of what lost its pins, the further programs are at no interface to be found.
+        if (reclaim && kind.programs !== undefined) {
+          for (const direction of directions) detachByName(direction, programName(kind, direction));
+        }
         parts = load(kind);
       }
       requireSizes(kind, parts.maps);
@@ -122,6 +129,20 @@ export class Instance implements Disposable {
   static find(kind: InstanceKind, runDir: string, interfaceName: string): Instance | undefined {
     const parts = findParts(kind, pinDir(runDir, kind.name), interfaceName, true);
     return parts === undefined ? undefined : new Instance(kind, runDir, interfaceName, parts, true);
+  }
+
+  /** The further program `name` of the kind. */
+  program(name: string): BpfProgram {
+    const program = this.#parts.programs.get(name);
+    if (program !== undefined) return program;
+    throw new TypeError(`Object "${this.#kind.object}" has no program "${name}"`);
+  }
+
+  /** Pins `part` beside the programs and maps, in the place of what has that name. */
+  pinBeside(name: string, part: { pin(path: string): void }): void {
+    const dir = pinDir(this.#runDir, this.#kind.name);
+    if (names(dir).includes(name)) Deno.removeSync(join(dir, name));
+    part.pin(join(dir, name));
   }
 
   /** The map `name`. */
@@ -282,6 +303,12 @@ function programName(kind: InstanceKind, direction: Direction): string {
   return `${kind.name}_${direction}`;
 }
 
+/** All programs of `kind`. */
+function programNames(kind: InstanceKind): string[] {
+  const atInterfaces = directions.map((direction) => programName(kind, direction));
+  return [...atInterfaces, ...kind.programs ?? []];
+}
+
 function objectPath(kind: InstanceKind): string {
   return fileURLToPath(new URL(`../../ffi/bpf/built/${kind.object}`, import.meta.url));
 }
@@ -305,8 +332,7 @@ function load(kind: InstanceKind): BpfParts {
 
 function isComplete(kind: InstanceKind, dir: string): boolean {
   const pinned = new Set(names(dir));
-  const programs = directions.map((direction) => programName(kind, direction));
-  return [...Object.keys(kind.valueSizes), ...programs].every((name) => pinned.has(name));
+  return [...Object.keys(kind.valueSizes), ...programNames(kind)].every((name) => pinned.has(name));
 }
 
 /**
@@ -326,8 +352,7 @@ function findParts(
 function openPins(kind: InstanceKind, dir: string): BpfParts {
   const parts: BpfParts = { programs: new Map(), maps: new Map() };
   try {
-    for (const direction of directions) {
-      const name = programName(kind, direction);
+    for (const name of programNames(kind)) {
       parts.programs.set(name, BpfProgram.openPinned(join(dir, name)));
     }
     for (const name of Object.keys(kind.valueSizes)) {
@@ -345,8 +370,7 @@ function openLost(kind: InstanceKind, interfaceName: string): BpfParts | undefin
   const ids = directions.map((direction) => attachedProgram(ifindex, direction));
   if (ids.some((id) => id === undefined)) return undefined;
   const parts = openAttached(ids as number[]);
-  const complete =
-    directions.every((direction) => parts.programs.has(programName(kind, direction))) &&
+  const complete = programNames(kind).every((name) => parts.programs.has(name)) &&
     Object.keys(kind.valueSizes).every((name) => parts.maps.has(name));
   if (complete) return parts;
   disposeParts(parts);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type EventType, vocabulary } from "../../lib/event.ts";
 import { eventJsonSchema } from "../../lib/event_schema.ts";
+import { guardCounters } from "../../lib/guard/layout.ts";
 import { FLOW, mirrorCounters, readFlow, reasons, shadowCounters } from "../../lib/flow/layout.ts";
 import { items, marked, readPage, section } from "../fixture/man.ts";
 
@@ -45,9 +46,13 @@ for (const { then } of schema.allOf ?? []) {
   });
 }
 
-Deno.test("the pages of shadow and mirror describe all of their counters", () => {
+Deno.test("the pages of shadow, mirror and guard describe all of their counters", () => {
   for (
-    const [name, counters] of [["shadow", shadowCounters], ["mirror", mirrorCounters]] as const
+    const [name, counters] of [
+      ["shadow", shadowCounters],
+      ["mirror", mirrorCounters],
+      ["guard", guardCounters],
+    ] as const
   ) {
     const words = marked(section(readPage(`t2cp-${name}.8`), "EVENTS"), "Va");
     for (const counter of counters) assert.ok(words.has(counter), `${counter} of ${name}`);
