@@ -12,6 +12,7 @@ import {
   FLOW,
   FLOW_KEY,
   type FlowEnds,
+  type FlowEvent,
   flowKey,
   Mode,
   modeName,
@@ -23,7 +24,7 @@ import { Healing } from "./healing.ts";
 import type { Surroundings } from "./surroundings.ts";
 import type { Injection } from "./injection.ts";
 import { type FlowAccount, Ledger, newAccount } from "./ledger.ts";
-import { earlier, later } from "./ranges.ts";
+import { earlier, later, type Range } from "./ranges.ts";
 import { type RecordedFlow, type RecorderClient, RecorderRefused } from "./recorder_client.ts";
 import { LagWatch, nameOf } from "./watch.ts";
 
@@ -96,6 +97,7 @@ export class Healer {
   #moved = 0;
   #stopped = false;
   #lastMode: number;
+  #kernelGaps = 0;
   #told = { messages: 0, flows: 0, failed: 0 };
 
   /** Does nothing until the first {@linkcode Healer.tick}. */
@@ -162,16 +164,24 @@ export class Healer {
 
   /** Acts on a `gap` event. */
   onGap(event: EventOf<"gap">): void {
-    const flow = this.#find(event);
-    if (flow === undefined) return;
-    if (!flow.isPlausible(event.from) || !flow.isPlausible(event.to)) return;
-    const range = {
-      from: later(event.from, flow.replicaAck),
-      to: earlier(event.to, flow.primaryAck),
-    };
+    const key = flowKey(event);
+    if (key !== undefined) this.#heal(key, event, this.#since(event.time));
+  }
+
+  /** Acts on a gap that the kernel has told of; `ns` is its time by CLOCK_MONOTONIC. */
+  onKernelGap({ key, from, to, ns }: Pick<FlowEvent, "key" | "from" | "to" | "ns">): void {
+    this.#kernelGaps += 1;
+    const age = Math.min(Math.max(0, (this.#parts.nowNanos() - ns) / 1e6), OLDEST);
+    this.#heal(key, { from, to }, this.#parts.now() - age);
+  }
+
+  #heal(key: Uint8Array<ArrayBuffer>, { from, to }: Range, since: number): void {
+    const flow = this.#findKey(key);
+    if (flow === undefined || !flow.isPlausible(from) || !flow.isPlausible(to)) return;
+    const range = { from: later(from, flow.replicaAck), to: earlier(to, flow.primaryAck) };
     if (!after(range.to, range.from)) return;
     const healing = this.#healingOf(flow);
-    healing.heal(range, this.#since(event.time));
+    healing.heal(range, since);
     this.#step(healing);
   }
 
@@ -261,6 +271,7 @@ export class Healer {
       flows: this.count,
       healing: this.working,
       ...this.#acks.flowed,
+      kernel_gaps: this.#kernelGaps,
       ...this.ledger.total,
       lost_bytes: this.lostBytes,
       flows_unprotected: this.ledger.unprotected,
@@ -274,13 +285,16 @@ export class Healer {
     };
   }
 
-  #find(ends: FlowEnds): FlowView | undefined {
-    const key = flowKey(ends);
-    if (key === undefined) return undefined;
+  #findKey(key: Uint8Array<ArrayBuffer>): FlowView | undefined {
     const known = this.#healings.get(nameOf(key));
     if (known !== undefined && known.flow.refresh()) return known.flow;
     const flow = new FlowView(this.#parts.flows, key);
     return flow.refresh() ? flow : undefined;
+  }
+
+  #find(ends: FlowEnds): FlowView | undefined {
+    const key = flowKey(ends);
+    return key === undefined ? undefined : this.#findKey(key);
   }
 
   /** The healing of a flow that was just read. */

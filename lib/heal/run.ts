@@ -28,6 +28,7 @@ import {
 import { Control, shadowKind } from "../shadow/programs.ts";
 import { Healer } from "./healer.ts";
 import { Injection } from "./injection.ts";
+import { KernelGaps } from "./kernel_gaps.ts";
 import { connectTo, RecorderClient } from "./recorder_client.ts";
 
 /** Settings of {@linkcode runHeal}. */
@@ -169,6 +170,7 @@ async function begin(options: HealOptions, shadow: Shadow, emitter: Emitter): Pr
     now: () => performance.now(),
     nowNanos: () => monotonicMicros() * 1000,
   });
+  opened.use(new KernelGaps(maps.get("gaps")!, (gap) => healer.onKernelGap(gap)));
   warnOfRecorder(recorder, options.recorder, emitter);
   const stats = new StatsTimer(emitter, () => healer.stats(), options.stats);
   opened.use(

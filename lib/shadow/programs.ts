@@ -38,6 +38,7 @@ export const shadowKind: InstanceKind = {
     strangers: STRANGER.size,
     counters: 8,
     events: 0,
+    gaps: 0,
   },
 };
 

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import type { BpfMap } from "../../ffi/bpf_map.ts";
+import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
 import { familyOf, formatService, type Service, to16Bytes } from "../address.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import type { ActiveFields, Emitter } from "../event.ts";
@@ -106,6 +107,8 @@ export async function runShadow(
   const activate = (): ActiveFields => {
     const { active, settled } = takeOver(Takeover.prepare(runDir), emitter, stop);
     takeovers.push(settled);
+    // From here on the servers need the processors more.
+    runOrdinary();
     return active;
   };
   const sweeper = new Sweeper(instance, control, services);
@@ -117,7 +120,13 @@ export async function runShadow(
   const { mode } = control;
   const stats = new StatsTimer(emitter, read, options.stats);
   const warn = new AnomalyWatch(emitter, readCounters(instance.map("counters")));
-  emitter.emit("started", { ...record, adopted: instance.adopted, mode: modeName(mode) });
+  emitter.emit("started", {
+    ...record,
+    adopted: instance.adopted,
+    mode: modeName(mode),
+    // A gap that is told late is healed late.
+    realtime: runRealtime(),
+  });
   for (const message of hostWarnings(services, options.interface, host)) {
     emitter.emit("warning", { message });
   }

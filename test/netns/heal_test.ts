@@ -99,6 +99,7 @@ onStage(
     assert.equal(last.healed, healed.length);
     assert.ok(healed.length >= 2, "the FINs at least");
     assert.ok(pipe.events.some(({ type }) => type === "gap"), "the shadow's events pass through");
+    assert.ok(Number(last.kernel_gaps) >= 2, "and the kernel told of the gaps, too");
   },
 );
 
