@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { Poller } from "../../ffi/poller.ts";
 import { RingBuffer } from "../../ffi/ring_buffer.ts";
 import { runRealtimeAlone } from "../../ffi/scheduler.ts";
 import { formatService, type Service } from "../address.ts";
+import { requireSocketPath, serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
 import { AttachmentGuard } from "../program/attachment_guard.ts";
 import { StatsTimer } from "../program/events.ts";
@@ -20,9 +22,10 @@ import {
   writeRecord,
 } from "../program/run_dir.ts";
 import { requireHandled } from "../program/services.ts";
-import { type GuardEvent, readGuardEvent } from "./layout.ts";
+import { readGuardEvent } from "./layout.ts";
 import { MainProcesses, type ProcessSources, type UnitAsker } from "./processes.ts";
 import { attachProbes, configure, guardKind, readGuardCounters } from "./programs.ts";
+import { Release } from "./release.ts";
 import { type OnWorker, Verdict } from "./verdict.ts";
 
 /** Longest wait for records, in microseconds; a stop waits no longer. */
@@ -65,6 +68,7 @@ export async function runGuard(
 ): Promise<void> {
   const { runDir, services } = options;
   requireHandled(services);
+  requireSocketPath(join(runDir, GUARD_SOCKET));
   requireInterface(options.interface);
   requireSameInterface(runDir, "guard", options.interface);
   makeRunDir(runDir);
@@ -86,6 +90,7 @@ export async function runGuard(
       using mains = new MainProcesses(options, instance.map("watched"), options.askUnit);
       using _probes = attachProbes(instance, runDir, options.controlGroup);
       await mains.start();
+      warnOfOlder(readGuardCounters(instance)["older_refused"]!, emitter);
       emitter.emit("started", {
         ...record,
         target: options.target,
@@ -95,7 +100,14 @@ export async function runGuard(
         realtime: runRealtimeAlone(),
         adopted: instance.adopted,
       });
-      await watch(instance, ring, mains, options, emitter, stop);
+      using release = new Release({
+        flows: instance.map("flows"),
+        states: instance.map("services"),
+        interface: options.interface,
+        services,
+        bound: options.release * 1000,
+      });
+      await watch({ instance, ring, mains, release }, options, emitter, stop);
     } finally {
       instance.clear();
       cleared = true;
@@ -105,41 +117,79 @@ export async function runGuard(
   }
 }
 
+/** Connections that the kernel does not let the programs guard: their clients see a crash. */
+function warnOfOlder(count: number, emitter: Emitter): void {
+  if (count === 0) return;
+  emitter.emit("warning", {
+    message:
+      `${count} connections and listeners are older than the guard, which Linux guards from 6.12 on`,
+    counter: "older_refused",
+    count,
+  });
+}
+
+/** Name of the control socket in the run directory. */
+export const GUARD_SOCKET = "guard.sock";
+
+/** What {@linkcode watch} looks at. */
+interface Watched {
+  instance: Instance;
+  ring: RingBuffer;
+  mains: MainProcesses;
+  release: Release;
+}
+
 /** Waits for the programs' records and the processes' ends, and acts on them. */
 async function watch(
-  instance: Instance,
-  ring: RingBuffer,
-  mains: MainProcesses,
+  { instance, ring, mains, release }: Watched,
   options: GuardOptions,
   emitter: Emitter,
   stop: AbortSignal,
 ): Promise<void> {
   const verdict = new Verdict(options, mains, emitter);
   const attachment = new AttachmentGuard(instance, emitter);
-  const stats = new StatsTimer(emitter, () => readGuardCounters(instance), options.stats);
+  const read = (): Record<string, number> => ({
+    ...readGuardCounters(instance),
+    ...release.counts,
+  });
+  const stats = new StatsTimer(emitter, read, options.stats);
+  await using _control = await serveControl(join(options.runDir, GUARD_SOCKET), {
+    *stats() {
+      yield { stats: read() };
+    },
+    *flows() {
+      for (const flow of release.flows()) yield { flow };
+    },
+  });
   let renewal = performance.now();
+  const look = async (): Promise<void> => {
+    ring.drain((record) => {
+      const event = readGuardEvent(record);
+      if (event === undefined) return;
+      verdict.take(event);
+      release.begin();
+    });
+    for (const pid of mains.ended()) verdict.lost(pid);
+    for (const pid of verdict.tick()) release.letGo(pid);
+    release.tick();
+    if (verdict.failed && release.idle && release.listening && mains.complete) verdict.recover();
+    stats.tick();
+    attachment.look();
+    if (mains.complete || performance.now() < renewal) return;
+    renewal = performance.now() + RENEW;
+    await mains.renew();
+  };
   while (!stop.aborted) {
     // The processes differ from time to time.
-    const poller = new Poller([ring.fd, ...mains.descriptors]);
     const known = mains.pids.join();
+    const poller = new Poller([ring.fd, ...mains.descriptors]);
     const wake = (): void => poller.wake();
     stop.addEventListener("abort", wake);
     try {
       while (!stop.aborted && mains.pids.join() === known) {
-        await poller.wait(Math.min(WAIT, verdict.due() * 1000, stats.due() * 1000));
-        const events: GuardEvent[] = [];
-        ring.drain((record) => {
-          const event = readGuardEvent(record);
-          if (event !== undefined) events.push(event);
-        });
-        for (const event of events) verdict.take(event);
-        for (const pid of mains.ended()) verdict.lost(pid);
-        verdict.tick();
-        stats.tick();
-        attachment.look();
-        if (performance.now() < renewal || mains.complete) continue;
-        renewal = performance.now() + RENEW;
-        await mains.renew();
+        const due = Math.min(verdict.due(), release.due(), stats.due());
+        await poller.wait(Math.min(WAIT, due * 1000));
+        await look();
       }
     } finally {
       stop.removeEventListener("abort", wake);

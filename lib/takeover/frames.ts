@@ -90,7 +90,7 @@ export function neighbourAdvertisement(
 }
 
 /** Adds up 16-bit words for the Internet checksum (RFC 1071). */
-function sum(view: DataView, from: number, to: number, start: number): number {
+export function sum(view: DataView, from: number, to: number, start: number): number {
   let total = start;
   for (let at = from; at < to; at += 2) total += view.getUint16(at);
   return total;
@@ -102,7 +102,8 @@ function fold(total: number): number {
   return total;
 }
 
-function checksum(total: number): number {
+/** The Internet checksum (RFC 1071) of words that add up to `total`. */
+export function checksum(total: number): number {
   return ~fold(total) & 0xffff;
 }
 

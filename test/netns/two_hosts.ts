@@ -127,6 +127,11 @@ export class TwoHosts {
     }
   }
 
+  /** The name of a host's namespace, as `ip netns` lists it. */
+  namespace(host: "a" | "b"): string {
+    return this.#names[host];
+  }
+
   /** Starts a t2cp command on a host. */
   start(host: "a" | "b", ...args: string[]): Process {
     const namespace = `--net=/run/netns/${this.#names[host]}`;
