@@ -15,7 +15,7 @@ import {
   parseShare,
   parseSize,
 } from "../lib/lab/quantity.ts";
-import { FAILURES, WORKLOADS } from "../lib/lab/scenario.ts";
+import { FAILURES, SERVERS, WORKLOADS } from "../lib/lab/scenario.ts";
 import { checkName } from "../lib/lab/state.ts";
 import { parsePath, runDirFlag, wholeNumber } from "./flags.ts";
 
@@ -120,6 +120,12 @@ const run = buildCommand({
         values: WORKLOADS,
         brief: "What the client does",
         default: "download",
+      },
+      server: {
+        kind: "enum",
+        values: SERVERS,
+        brief: "What serves it; nginx, for echo socat, for chat deno unless given",
+        optional: true,
       },
       failure: {
         kind: "enum",
@@ -237,11 +243,14 @@ const run = buildCommand({
     brief: "Run a scenario: servers, t2cp, a client, a failure; measure it",
     fullDescription:
       `Builds a lab, starts a server such as nginx on primary and backup, and mirror, shadow,
-detect and takeover each on its host; runs a client, cuts the primary off on the way, compares
-the content, and measures what the client saw. Leaves nothing behind but the report.
+detect and takeover each on its host; runs a client, cuts the primary off or stops its server on
+the way, compares the content, and measures what the client saw. Leaves nothing behind but the report.
 
 Example, ten uploads of 100 MB with the events of each:
   t2cp lab run --workload upload --size 100M --runs 10 --json
+
+Example, a server in Python that is killed while it echoes:
+  t2cp lab run --workload echo --server python --failure process
 
 t2cp-lab(8) tells more.`,
   },

@@ -14,7 +14,13 @@ import type { Point } from "../lib/lab/quantity.ts";
 import { amountOf } from "../lib/lab/pace.ts";
 import { families } from "../lib/lab/namespaces.ts";
 import { painter } from "../lib/lab/report.ts";
-import type { FailureName, Scenario, WorkloadName } from "../lib/lab/scenario.ts";
+import {
+  type FailureName,
+  type Scenario,
+  type ServerName,
+  serverOf,
+  type WorkloadName,
+} from "../lib/lab/scenario.ts";
 import { WEB_PORT } from "../lib/lab/servers.ts";
 import { runSession } from "../lib/lab/session.ts";
 import { hostAddress, SERVICE_ADDRESSES } from "../lib/lab/topology.ts";
@@ -36,6 +42,8 @@ export interface RunFlags extends DemoFlags {
   name?: string;
   /** What the client does. */
   workload: WorkloadName;
+  /** What serves it. */
+  server?: ServerName;
   /** What fails. */
   failure?: FailureName;
   /** The IP version. */
@@ -74,9 +82,9 @@ export interface RunFlags extends DemoFlags {
 export async function run(flags: RunFlags): Promise<void> {
   requireRoot();
   const { plain = false, commit = false } = flags;
-  if (plain && flags.failure === "host") {
+  if (plain && flags.failure !== undefined && flags.failure !== "none") {
     throw new Failure(ExitStatus.USAGE, "Without t2cp nothing survives a failure", {
-      mend: "leave out --failure host or --plain",
+      mend: `leave out --failure ${flags.failure} or --plain`,
     });
   }
   if (plain && commit) {
@@ -97,15 +105,18 @@ export async function run(flags: RunFlags): Promise<void> {
     });
   }
   const amount = amountOf(flags.workload, flags);
+  const server = serverOf(flags.workload, flags.server);
   if (!families().includes(flags.family)) {
     throw new Failure(ExitStatus.UNAVAILABLE, "This kernel runs without IPv6", {
       mend: "boot it without ipv6.disable=1",
     });
   }
-  await requirePackages(tapLoss > 0 || blackout > 0 ? "test" : "demo");
+  const special = tapLoss > 0 || blackout > 0 || server === "python" || server === "threaded";
+  await requirePackages(special ? "test" : "demo");
   const scenario: Scenario = {
     ...flags,
     ...amount,
+    server,
     plain,
     commit,
     heal,
@@ -123,6 +134,7 @@ export async function demo(flags: DemoFlags): Promise<void> {
   await install("demo");
   const scenario: Scenario = {
     workload: "download",
+    server: serverOf("download", undefined),
     failure: "host",
     family: 4,
     ...amountOf("download", {}),

@@ -171,8 +171,12 @@ export interface LabRunFields {
   ok: boolean;
   /** What the client did: `download`, `upload`, `echo`, `chat`, `connections`. */
   workload: string;
-  /** What failed: `host`, or `none`. */
+  /** What failed: `host`, `process`, or `none`. */
   failure: string;
+  /** What served it: `nginx`, `socat`, `python`, `threaded`, `deno`. */
+  server?: string;
+  /** FIN and RST segments that the client got before its own; absent where nobody looked. */
+  early_ends?: number;
   /** Whether exactly what was sent arrived. */
   sha256_equal: boolean;
   /** The longest time without a new byte at the client, in milliseconds. */
@@ -274,7 +278,11 @@ const flow = {
 const labRun = {
   ok: flag("Whether all was as it should be"),
   workload: text("What the client did: download, upload, echo, chat, connections"),
-  failure: text("What failed: host, or none"),
+  failure: text("What failed: host, process, or none"),
+  server: v.optional(text("What served it: nginx, socat, python, threaded, deno")),
+  early_ends: v.optional(
+    count("FIN and RST segments that the client got before its own; absent where nobody looked"),
+  ),
   sha256_equal: flag("Whether exactly what was sent arrived"),
   stall_ms: measured("The longest time without a new byte at the client"),
   detect_ms: measured("From the failure to the failed event"),

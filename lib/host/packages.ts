@@ -45,7 +45,8 @@ export const PACKAGES: readonly Package[] = [
   },
   { name: "curl", purpose: "demo", reason: "the lab's web client" },
   { name: "socat", purpose: "demo", reason: "the lab's echo server and its client" },
-  { name: "tcpdump", purpose: "test", reason: "shows the tests what is on the wire" },
+  { name: "tcpdump", purpose: "demo", reason: "shows what is on the wire" },
+  { name: "python3", purpose: "test", reason: "runs the lab's servers in Python" },
   { name: "tshark", purpose: "test", reason: "reads capture files in the tests" },
   { name: "nftables", purpose: "test", reason: "drops chosen packets in the tests" },
   {

@@ -29,6 +29,8 @@ export interface CommandOptions {
   commit: boolean;
   /** Record at the gateway and heal the replicas; false unless given. */
   heal?: boolean;
+  /** Guard this process of the primary, the server's first; nobody is guarded unless given. */
+  guard?: number;
 }
 
 /** One part of a command line: what runs on one host. */
@@ -45,10 +47,15 @@ export interface Plan {
   what: string;
   /** The commands in the order of the pipe. */
   parts: Part[];
+  /** A command beside the first, whose events go into the same pipe. */
+  beside?: Part;
 }
 
+/** The name of the primary in the events, where several detectors watch it. */
+const TARGET = "primary";
+
 /** The hosts whose commands keep something in a run directory. */
-export type KeeperRole = "gateway" | "backup";
+export type KeeperRole = "gateway" | "primary" | "backup";
 
 /**
  * The command lines that protect the service, in the order of their start. `runDir` names each
@@ -58,7 +65,7 @@ export function planCommands(
   options: CommandOptions,
   runDir?: (role: KeeperRole) => string,
 ): Plan[] {
-  const { family, port, interval, multiplier } = options;
+  const { family, port, interval, multiplier, guard } = options;
   const commit = options.commit ? ["--commit"] : [];
   const service = ["--service", formatEndpoint(SERVICE_ADDRESSES[family], port)];
   const timers = ["--interval", String(interval), "--multiplier", String(multiplier)];
@@ -72,6 +79,7 @@ export function planCommands(
     ...["gateway", "record", "--interface", BRIDGE.name, "--backup", backup, ...service] as const,
     ...["--window", "128M", "--budget", "512M", ...at("gateway")],
   );
+  const target = guard === undefined ? [] : ["--target", TARGET];
   return [
     {
       what: "shadow",
@@ -100,22 +108,37 @@ export function planCommands(
     {
       what: "takeover",
       parts: [
-        command("gateway", "detect", "--peer", primary, ...timers),
+        command("gateway", "detect", "--peer", primary, ...timers, ...target),
         command("backup", "takeover", "--on", "failed", ...at("backup")),
       ],
+      ...(guard === undefined ? {} : {
+        beside: command(
+          ...["primary", "guard", "--interface", "eth0", ...service] as const,
+          ...["--pid", String(guard), ...target, ...at("primary")],
+        ),
+      }),
     },
   ];
 }
 
 /** The command lines as an admin types them, with the host's name as the prompt. */
 export function describeCommands(options: CommandOptions): string[] {
-  return planCommands(options).map(({ parts }) => {
-    const host = parts[0]!.role;
-    const lines = parts.map(({ role, argv }) =>
-      role === host ? quote(argv) : `ssh ${role} ${quote(argv)}`
+  return planCommands(options).map((plan) => {
+    // Where two hosts' events meet, the one that acts on them fetches both.
+    const { role: host } = plan.beside === undefined ? plan.parts[0]! : plan.parts.at(-1)!;
+    const line = joinParts(
+      plan,
+      ({ role, argv }) => role === host ? quote(argv) : `ssh ${role} ${quote(argv)}`,
     );
-    return `${`${host}#`.padEnd(9)} ${lines.join(" | ")}`;
+    return `${`${host}#`.padEnd(9)} ${line}`;
   });
+}
+
+/** The plan as one line for the shell, each part as `write` has it. */
+function joinParts({ parts, beside }: Plan, write: (part: Part) => string): string {
+  const [first, ...others] = parts.map(write);
+  const source = beside === undefined ? first : `{ ${write(beside)} & ${first}; }`;
+  return [source, ...others].join(" | ");
 }
 
 /** The running commands of one lab, and the events they have sent. */
@@ -158,16 +181,15 @@ export class Commands {
 
   /** Starts one process or pipe and waits until each command in it has said `started`. */
   async #launch(lab: Lab, plan: Plan, recorder: Recorder): Promise<void> {
-    const lines = plan.parts.map(({ role, argv }) => quote(lab.inRole(role, argv)));
-    const argv = plan.parts.length === 1 ? plan.parts[0]!.argv : ["sh", "-c", lines.join(" | ")];
+    const { what, parts: [first, ...others], beside } = plan;
+    const only = others.length === 0 && beside === undefined ? first : undefined;
+    const line = () => joinParts(plan, ({ role, argv }) => quote(lab.inRole(role, argv)));
     const process = HostProcess.start(lab, {
-      what: plan.what,
-      argv,
-      stdout: true,
-      ...(plan.parts.length === 1 ? { role: plan.parts[0]!.role } : {}),
+      ...{ what, argv: only?.argv ?? ["sh", "-c", line()], stdout: true },
+      ...(only === undefined ? {} : { role: only.role }),
     });
     this.#processes.push(process);
-    let missing = plan.parts.length;
+    let missing = plan.parts.length + (beside === undefined ? 0 : 1);
     const started = Promise.withResolvers<void>();
     this.#readers.push(this.#read(process, recorder, (event) => {
       if (event.type === "started" && --missing === 0) started.resolve();

@@ -1,5 +1,5 @@
 /**
- * Cuts the primary off, at a moment that is known to a fraction of a millisecond.
+ * Makes the primary fail, at a moment that is known to a fraction of a millisecond.
  *
  * @module
  */
@@ -7,19 +7,75 @@
 import { nowMicros } from "../clock.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import type { Lab } from "./lab.ts";
+import type { HostProcess } from "./processes.ts";
+import type { FailureName } from "./scenario.ts";
 import { spawn } from "./system.ts";
+
+/** A failure that is prepared, so that it needs no time when it is due. */
+export interface Fault {
+  /**
+   * Makes the primary fail.
+   *
+   * @returns microseconds since the epoch just before the failure
+   * @throws {Failure} where the system refuses
+   */
+  make(): Promise<number>;
+  /** Gives it up where it has not been made. */
+  cancel(): Promise<void>;
+}
+
+/** What a failure is for a person, in a word or two. */
+export const FAULT_LABELS: Readonly<Record<Exclude<FailureName, "none">, string>> = {
+  host: "primary cut off",
+  process: "server killed",
+};
+
+/** Prepares a failure of the primary, or of `server`, which runs on it. */
+export function prepareFault(
+  lab: Lab,
+  failure: Exclude<FailureName, "none">,
+  server: HostProcess,
+): Fault {
+  switch (failure) {
+    case "host":
+      return new LinkCut(lab);
+    case "process":
+      return new ServerSignal(server, "SIGKILL");
+  }
+}
+
+/** A signal to all processes of the server at once. */
+class ServerSignal implements Fault {
+  readonly #server: HostProcess;
+  readonly #signal: Deno.Signal;
+
+  constructor(server: HostProcess, signal: Deno.Signal) {
+    this.#server = server;
+    this.#signal = signal;
+  }
+
+  make(): Promise<number> {
+    const time = nowMicros();
+    if (this.#server.signalAll(this.#signal)) return Promise.resolve(time);
+    const { what } = this.#server;
+    throw new Failure(ExitStatus.UNAVAILABLE, `Server "${what}" has ended before its failure`);
+  }
+
+  cancel(): Promise<void> {
+    return Promise.resolve();
+  }
+}
 
 /**
  * A cut of the primary's link at the switch, as when its cable is pulled or its power fails:
  * nothing reaches the primary any more, and nothing of it gets out. The program that will do it
  * runs already and waits for its line, so that its start does not delay the cut.
  */
-export class LinkCut {
+class LinkCut implements Fault {
   readonly #child: Deno.ChildProcess;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   #output: Promise<Deno.CommandOutput> | undefined;
 
-  /** Prepares the cut in `lab`. */
   constructor(lab: Lab) {
     this.#child = spawn(lab.inRole("gateway", ["ip", "-batch", "-"]), {
       stdin: "piped",
@@ -30,13 +86,7 @@ export class LinkCut {
     this.#writer = this.#child.stdin.getWriter();
   }
 
-  /**
-   * Cuts the link.
-   *
-   * @returns microseconds since the epoch just before the cut
-   * @throws {Failure} where the system refuses
-   */
-  async cut(): Promise<number> {
+  async make(): Promise<number> {
     const time = nowMicros();
     await this.#writer.write(new TextEncoder().encode("link set primary down\n"));
     const { success, stderr } = await this.#end();
@@ -45,7 +95,6 @@ export class LinkCut {
     throw new Failure(ExitStatus.OS, `Cannot cut the primary's link: ${text}`);
   }
 
-  /** Gives up the cut where it has not been made. */
   async cancel(): Promise<void> {
     await this.#end();
   }

@@ -13,9 +13,14 @@ import type { Report } from "./program/protocol.ts";
 /** The programs by name; each is a file in the directory `program`. */
 export type ProgramName = "echo_client" | "chat_client" | "chat_server" | "web_client";
 
+/** The path of a file in the directory `program`. */
+export function programFile(name: string): string {
+  return decodeURIComponent(new URL(`program/${name}`, import.meta.url).pathname);
+}
+
 /** The command line of one of the lab's own programs, told `task`. */
 export function programLine(name: ProgramName, task: object): string[] {
-  const file = decodeURIComponent(new URL(`program/${name}.ts`, import.meta.url).pathname);
+  const file = programFile(`${name}.ts`);
   const options = ["--quiet", "--no-config", "--no-lock", "--no-prompt", "--allow-net"];
   return [Deno.execPath(), "run", ...options, file, JSON.stringify(task)];
 }

@@ -135,13 +135,20 @@ export class HostProcess {
     );
   }
 
+  /** Sends `signal` to the process and its children, to all at once; false where it has ended. */
+  signalAll(signal: Deno.Signal): boolean {
+    if (this.#ended) return false;
+    try {
+      Deno.kill(-this.#child.pid, signal);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Sends SIGTERM to the process and its children, and SIGKILL to it after `grace` ms. */
   async stop(grace = 3000): Promise<void> {
-    try {
-      Deno.kill(-this.#child.pid, "SIGTERM");
-    } catch {
-      // Gone already.
-    }
+    this.signalAll("SIGTERM");
     if (this.id !== undefined) await endProcesses([this.id], grace);
     await this.status;
   }

@@ -5,11 +5,12 @@
  */
 
 import { styleText } from "node:util";
+import { FAULT_LABELS } from "./fault.ts";
 import { CONNECTION_RATE, isConversation, messageRate } from "./pace.ts";
 import type { Moment } from "./picture.ts";
 import { formatBytes, formatMillis } from "./quantity.ts";
 import type { Result } from "./result.ts";
-import type { Measures, Scenario, Trace } from "./scenario.ts";
+import type { FailureName, Measures, Scenario, Trace } from "./scenario.ts";
 
 /** Colours text, or leaves it as it is. */
 export type Paint = (style: "bold" | "dim" | "red" | "green" | "yellow", text: string) => string;
@@ -20,10 +21,10 @@ export function painter(colour: boolean): Paint {
 }
 
 /** The moments of a run that had a failure, in order of time; else none. */
-export function moments(trace: Trace): Moment[] {
+export function moments(trace: Trace, failure: FailureName): Moment[] {
   const { cut, failed, active, address, firstByte } = trace;
   const all: (Omit<Moment, "time"> & { time: number | undefined })[] = [
-    { label: "primary cut off", time: cut, look: "cut" },
+    { label: failure === "none" ? "" : FAULT_LABELS[failure], time: cut, look: "cut" },
     { label: "failure detected", time: failed, look: "detected" },
     { label: "connections taken over", time: active, look: "active" },
     { label: "address taken", time: address, look: "address" },
@@ -38,6 +39,12 @@ export function verbOf({ workload }: Pick<Scenario, "workload">): string {
   return workload === "upload" ? "sent" : "received";
 }
 
+const ENDS: Readonly<Record<FailureName, string>> = {
+  host: "; the primary is cut off",
+  process: "; the primary's server is killed",
+  none: "; nothing fails",
+};
+
 /** What is run, in one line. */
 export function describeScenario(scenario: Scenario): string {
   const { family, workload, size, failure, plain, commit, tapLoss, blackout } = scenario;
@@ -50,7 +57,7 @@ export function describeScenario(scenario: Scenario): string {
     ? `; ${Number((tapLoss * 100).toFixed(4))} % of the copies get lost`
     : "";
   const dark = blackout > 0 ? `; all copies get lost for ${blackout} ms before the failure` : "";
-  const end = failure === "host" ? "; the primary is cut off" : "; nothing fails";
+  const end = ENDS[failure];
   return `${what}${commit ? ", with output commit" : ""}${lossy}${dark}${end}`;
 }
 
@@ -73,7 +80,7 @@ export function reportRun(
   const lines: string[] = [];
   if (start !== undefined) {
     lines.push(`${seconds(start)}  first byte`);
-    const [cut, ...rest] = moments(trace);
+    const [cut, ...rest] = moments(trace, scenario.failure);
     if (cut !== undefined) {
       const share = trace.progress.bytesBefore(cut.time) / scenario.size;
       const label = `${cut.label}, ${Math.round(share * 100)} % ${verbOf(scenario)}`;
@@ -104,6 +111,9 @@ function reportMeasures(measures: Measures, paint: Paint): string[] {
       rows.push(["  the median", formatMillis(spread.p50)]);
       rows.push(["  the last", formatMillis(spread.last)]);
     }
+  }
+  if (measures.early_ends !== undefined) {
+    rows.push(["FIN and RST too early", String(measures.early_ends)]);
   }
   if (typeof measures.failures === "number") {
     rows.push(["connections that failed", `${measures.failures} of ${measures.flows}`]);

@@ -25,7 +25,7 @@ export interface Result extends Measures {
  */
 export function sumUp(
   runs: readonly Measures[],
-  scenario: Pick<Measures, "workload" | "failure" | "family" | "flows">,
+  scenario: Pick<Measures, "workload" | "server" | "failure" | "family" | "flows">,
   expected: number,
 ): Result {
   type Duration = "stall_ms" | "detect_ms" | "takeover_ms" | "took_ms";
@@ -38,11 +38,13 @@ export function sumUp(
   const spreads = runs.flatMap(({ takeover_flows_ms: spread }) => spread ?? []);
   const healings = runs.flatMap(({ healing }) => healing ?? []);
   const failures = runs.flatMap(({ failures }) => typeof failures === "number" ? failures : []);
+  const ends = runs.flatMap(({ early_ends }) => early_ends ?? []);
   const problems = new Set(runs.flatMap(({ problem }) => problem ?? []));
   const bytes = median(runs.map((run) => run.bytes)) ?? 0;
   return {
     ok: runs.length === expected && runs.every((run) => run.ok),
     workload: scenario.workload,
+    server: scenario.server,
     failure: scenario.failure,
     family: scenario.family,
     flows: scenario.flows,
@@ -57,6 +59,7 @@ export function sumUp(
     takeover_ms_max: maximum(all("takeover_ms")),
     ...(spreads.length === 0 ? {} : { takeover_flows_ms: medianSpread(spreads) }),
     ...(failures.length === 0 ? {} : { failures: failures.reduce((sum, next) => sum + next) }),
+    ...(ends.length === 0 ? {} : { early_ends: ends.reduce((sum, next) => sum + next) }),
     took_ms: millis("took_ms"),
     bytes: Math.round(bytes),
     throughput: speed("throughput"),

@@ -11,27 +11,30 @@ import { formatTime, nowMicros } from "../clock.ts";
 import { type Event, type EventOf } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { type CommandOptions, Commands } from "./commands.ts";
-import { LinkCut } from "./fault.ts";
+import { EarlyEnds } from "./early_ends.ts";
+import { FAULT_LABELS, prepareFault } from "./fault.ts";
 import { Interrupted, orInterrupted } from "./interrupt.ts";
 import { Lab } from "./lab.ts";
 import { spread } from "./flows.ts";
 import { maximum, type Progress, toMillis } from "./measure.ts";
 import type { Recorder } from "./recorder.ts";
-import type { ServerRole } from "./servers.ts";
+import type { HostProcess } from "./processes.ts";
 import { shapeClientLink, shapeServerLink } from "./shaping.ts";
 import { healingMeasures } from "./healing.ts";
 import { type TapDrops, TapLoss } from "./tap_loss.ts";
 import { run, until } from "./system.ts";
 import { dueSeconds } from "./pace.ts";
 import { ROUTES, SERVICE_PLACES } from "./topology.ts";
-import type { Measures, RunOutcome, Scenario, TakeoverSpread, Trace } from "./scenario.ts";
+import type {
+  FailureName,
+  Measures,
+  RunOutcome,
+  Scenario,
+  TakeoverSpread,
+  Trace,
+} from "./scenario.ts";
 import type { Workload } from "./workload.ts";
-import { Download } from "./workload_download.ts";
-import { Chat } from "./workload_chat.ts";
-import { Connections } from "./workload_connections.ts";
-import { Echo } from "./workload_echo.ts";
-import { EchoFlows } from "./workload_echo_flows.ts";
-import { Upload } from "./workload_upload.ts";
+import { makeWorkload } from "./workloads.ts";
 
 /** What a run happens in and reports to. */
 export interface RunContext {
@@ -85,20 +88,20 @@ async function runInLab(
 ): Promise<RunOutcome> {
   const { recorder, signal, say } = context;
   const workload = makeWorkload(lab, scenario);
-  const roles: ServerRole[] = scenario.plain ? ["primary"] : ["primary", "backup"];
   if (scenario.plain) await removeReplicaAddress(lab);
   if (scenario.commit) await acknowledgeAtOnce(lab, scenario.family);
   if (scenario.rate > 0) await shapeClientLink(lab, scenario.rate);
   if (scenario.link > 0) await shapeServerLink(lab, scenario.link);
   say("starting the servers");
-  await orInterrupted(workload.startServers(roles), signal);
-  const options: CommandOptions = { ...scenario, port: workload.port };
+  const server = await orInterrupted(startServers(workload, scenario), signal);
+  const options = commandOptions(scenario, workload, server);
   let commands: Commands | undefined;
   if (!scenario.plain) {
     say("starting mirror, shadow, detect and takeover");
     commands = await Commands.start(lab, options, recorder, signal);
   }
   const tap = await beginLoss(lab, scenario, workload);
+  const ends = await watchEnds(lab, scenario, workload);
   // From the takeover on, what looks like a copy is none.
   const dropped = tap === undefined || commands === undefined || scenario.failure === "none"
     ? undefined
@@ -115,7 +118,7 @@ async function runInLab(
   try {
     await orInterrupted(
       Promise.race([
-        transfer(lab, scenario, workload, client, trace, recorder, tap),
+        transfer(lab, scenario, workload, server, client, trace, recorder, tap),
         ...(commands === undefined ? [] : [commands.broken]),
       ]),
       signal,
@@ -131,6 +134,7 @@ async function runInLab(
   if (problems.length === 0 && !await replicaIsWhole(scenario, workload)) {
     problems.push("the replica's content differs");
   }
+  const earlyEnds = await ends?.end();
   await commands?.stop();
   const healing = commands === undefined || !scenario.heal
     ? undefined
@@ -139,10 +143,57 @@ async function runInLab(
     problems.push(`${healing.lost_bytes} bytes are lost for the replica`);
   }
   if (commands !== undefined) problems.push(...examine(scenario, commands, trace));
-  const equal = await workload.verify(scenario.failure === "host" ? "backup" : "primary");
+  if (earlyEnds !== undefined && earlyEnds > 0) {
+    problems.push(`the client got ${earlyEnds} FIN or RST too early`);
+  }
+  const equal = await workload.verify(scenario.failure === "none" ? "primary" : "backup");
   if (!equal) problems.push("the content differs");
   const measures = measure(scenario, workload, trace, equal, problems, commands);
-  return { measures: { ...measures, ...(healing === undefined ? {} : { healing }) }, trace };
+  return {
+    measures: {
+      ...measures,
+      ...(earlyEnds === undefined ? {} : { early_ends: earlyEnds }),
+      ...(healing === undefined ? {} : { healing }),
+    },
+    trace,
+  };
+}
+
+/** Starts the servers on their hosts; the primary's is returned. */
+async function startServers(workload: Workload, { plain }: Scenario): Promise<HostProcess> {
+  await workload.prepare();
+  const primary = await workload.startServer("primary");
+  if (!plain) await workload.startServer("backup");
+  return primary;
+}
+
+/** Where the host lives on, its heartbeat is not enough. */
+function commandOptions(
+  scenario: Scenario,
+  { port }: Workload,
+  server: HostProcess,
+): CommandOptions {
+  const { failure } = scenario;
+  return {
+    ...scenario,
+    port,
+    ...(outlives(failure) && server.id !== undefined ? { guard: server.id.pid } : {}),
+  };
+}
+
+/** Whether the primary's kernel lives on and may speak to the client. */
+function outlives(failure: FailureName): boolean {
+  return failure === "process";
+}
+
+async function watchEnds(
+  lab: Lab,
+  { failure, family, workload }: Scenario,
+  { port }: Workload,
+): Promise<EarlyEnds | undefined> {
+  if (!outlives(failure)) return undefined;
+  // A web server ends a connection that serves one request.
+  return await EarlyEnds.begin(lab, family, port, workload !== "connections");
 }
 
 async function beginLoss(
@@ -162,7 +213,7 @@ async function drops(
   tap: TapLoss | undefined,
   dropped: Promise<TapDrops | undefined> | undefined,
 ): Promise<TapDrops | undefined> {
-  return failure === "host" ? await dropped : await tap?.end();
+  return failure === "none" ? await tap?.end() : await dropped;
 }
 
 /** What a healed replica may still need after its client's end, in milliseconds. */
@@ -178,23 +229,6 @@ async function replicaIsWhole(scenario: Scenario, workload: Workload): Promise<b
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return true;
-}
-
-function makeWorkload(lab: Lab, scenario: Scenario): Workload {
-  const { family, flows, size } = scenario;
-  const options = { lab, scratch: lab.makeScratch(), family, flows, size };
-  switch (scenario.workload) {
-    case "download":
-      return new Download(options);
-    case "upload":
-      return new Upload(options);
-    case "echo":
-      return flows === 1 ? new Echo(options) : new EchoFlows(options);
-    case "chat":
-      return new Chat(options);
-    case "connections":
-      return new Connections(options);
-  }
 }
 
 /** Without t2cp nothing keeps the backup from answering for the service's address. */
@@ -215,6 +249,7 @@ async function transfer(
   lab: Lab,
   scenario: Scenario,
   workload: Workload,
+  server: HostProcess,
   client: Promise<unknown>,
   trace: Trace,
   recorder: Recorder,
@@ -225,8 +260,8 @@ async function transfer(
   const seconds = timeLimit(scenario);
   const started = nowMicros();
   recorder.emit("lab.mark", { what: "client started", time: formatTime(started) });
-  if (scenario.failure === "host") {
-    const cut = new LinkCut(lab);
+  if (scenario.failure !== "none") {
+    const fault = prepareFault(lab, scenario.failure, server);
     try {
       const due = () => ended || isDue(scenario, workload.progress);
       if (!await until(due, seconds * 1000, 2)) throw tooLate(scenario, seconds);
@@ -238,10 +273,11 @@ async function transfer(
         recorder.emit("lab.mark", { what: "every copy gets lost" });
         await new Promise((resolve) => setTimeout(resolve, scenario.blackout));
       }
-      trace.cut = await cut.cut();
-      recorder.emit("lab.mark", { what: "primary cut off", time: formatTime(trace.cut) });
+      trace.cut = await fault.make();
+      const what = FAULT_LABELS[scenario.failure];
+      recorder.emit("lab.mark", { what, time: formatTime(trace.cut) });
     } finally {
-      await cut.cancel();
+      await fault.cancel();
     }
   }
   const left = Math.max(1000, seconds * 1000 - (nowMicros() - started) / 1000);
@@ -326,6 +362,7 @@ function measure(
   return {
     ok: problems.length === 0,
     workload: scenario.workload,
+    server: scenario.server,
     failure: scenario.failure,
     family: scenario.family,
     flows: scenario.flows,

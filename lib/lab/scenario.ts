@@ -5,6 +5,7 @@
  */
 
 import type { Family } from "../address.ts";
+import { ExitStatus, Failure } from "../failure.ts";
 import type { Progress } from "./measure.ts";
 import type { Point } from "./quantity.ts";
 
@@ -15,15 +16,46 @@ export const WORKLOADS = ["download", "upload", "echo", "chat", "connections"] a
 export type WorkloadName = typeof WORKLOADS[number];
 
 /** The failures by name. */
-export const FAILURES = ["host", "none"] as const;
+export const FAILURES = ["host", "process", "none"] as const;
 
 /** The name of a failure. */
 export type FailureName = typeof FAILURES[number];
+
+/** The servers by name. */
+export const SERVERS = ["nginx", "socat", "python", "threaded", "deno"] as const;
+
+/** The name of a server. */
+export type ServerName = typeof SERVERS[number];
+
+/** Which servers a workload can have; the first unless told otherwise. */
+const WORKLOAD_SERVERS: Readonly<Record<WorkloadName, readonly [ServerName, ...ServerName[]]>> = {
+  download: ["nginx", "python", "threaded"],
+  upload: ["nginx", "python", "threaded"],
+  echo: ["socat", "python", "threaded"],
+  chat: ["deno"],
+  connections: ["nginx", "python", "threaded"],
+};
+
+/**
+ * The server of a workload, `wish` unless undefined.
+ *
+ * @throws {Failure} with status USAGE where the workload cannot have it
+ */
+export function serverOf(workload: WorkloadName, wish: ServerName | undefined): ServerName {
+  const servers = WORKLOAD_SERVERS[workload];
+  if (wish === undefined) return servers[0];
+  if (servers.includes(wish)) return wish;
+  throw new Failure(ExitStatus.USAGE, `Server "${wish}" cannot serve workload "${workload}"`, {
+    mend: `choose ${servers.join(" or ")}`,
+  });
+}
 
 /** What is to be run. */
 export interface Scenario {
   /** What the client does. */
   workload: WorkloadName;
+  /** What serves it. */
+  server: ServerName;
   /** What fails. */
   failure: FailureName;
   /** The IP version. */
@@ -60,6 +92,8 @@ export interface Measures {
   ok: boolean;
   /** What the client did. */
   workload: WorkloadName;
+  /** What served it. */
+  server: ServerName;
   /** What failed. */
   failure: FailureName;
   /** The IP version. */
@@ -86,6 +120,8 @@ export interface Measures {
   throughput_before: number | null;
   /** Bytes a second after the first new byte. */
   throughput_after: number | null;
+  /** FIN and RST segments that the client got too early; absent where nobody looked. */
+  early_ends?: number;
   /** What was healed; absent where nobody healed. */
   healing?: HealingMeasures;
   /** Why the run is not ok. */
@@ -130,7 +166,7 @@ export interface TakeoverSpread {
 export interface Trace {
   /** What the client moved, and when. */
   progress: Progress;
-  /** Just before the primary's link was cut. */
+  /** Just before the failure. */
   cut?: number;
   /** When the detector said so. */
   failed?: number;

@@ -1,16 +1,17 @@
 /**
- * The lab's servers: nginx for downloads and uploads, socat for echo, and one of its own for chat.
+ * The lab's servers: nginx for the web, socat for echo, for both also a server in Python, and one of
+ * its own for chat.
  *
  * @module
  */
 
-import { type Family, formatEndpoint } from "../address.ts";
-import { programLine } from "./flow_client.ts";
+import type { Family } from "../address.ts";
+import { programFile, programLine } from "./flow_client.ts";
 import type { Lab } from "./lab.ts";
 import { families } from "./namespaces.ts";
 import { HostProcess, waitForListener } from "./processes.ts";
 import type { ConversationTask } from "./program/protocol.ts";
-import { SERVICE_ADDRESSES } from "./topology.ts";
+import type { ServerName } from "./scenario.ts";
 
 /** A host that runs the service. */
 export type ServerRole = "primary" | "backup";
@@ -34,31 +35,69 @@ export function documentDirectory(scratch: string): string {
   return `${scratch}/document`;
 }
 
+/** The document that tells a probe that the web server works. */
+export const HEALTH_DOCUMENT = "health";
+
 /**
- * Starts nginx on `role` with everything it writes below `scratch`, and waits until it listens.
- * GET serves the document directory, PUT below /store/ stores in the host's own directory.
+ * Starts a web server on `role` with everything it writes below `scratch`, and waits until it
+ * listens. GET serves the document directory, PUT below /store/ stores in the host's own directory.
  * One listener takes both IP versions, as servers usually do; the other servers' take one each.
  *
  * @throws {Failure} where it does not come up
  */
-export async function startWebServer(lab: Lab, role: ServerRole, scratch: string): Promise<void> {
+export async function startWebServer(
+  lab: Lab,
+  role: ServerRole,
+  scratch: string,
+  server: ServerName = "nginx",
+): Promise<HostProcess> {
+  const store = storeDirectory(scratch, role);
+  const documents = documentDirectory(scratch);
+  await Deno.mkdir(store, { recursive: true });
+  await Deno.writeTextFile(`${documents}/${HEALTH_DOCUMENT}`, "ok\n");
+  const argv = server === "nginx"
+    ? await nginxLine(lab, role, scratch)
+    : pythonLine(server, { protocol: "web", ...anyAddress(), port: WEB_PORT, documents, store });
+  const process = HostProcess.start(lab, { what: `${server}-${role}`, role, argv });
+  await waitForListener(process, WEB_PORT);
+  return process;
+}
+
+/** What the server in Python is told, beside its model. */
+interface PythonTask {
+  protocol: "web" | "echo";
+  address: string;
+  port: number;
+  documents?: string;
+  store?: string;
+}
+
+/** How the server in Python serves many connections, by the server's name. */
+const MODELS: Readonly<Partial<Record<ServerName, string>>> = {
+  python: "asyncio",
+  threaded: "threads",
+};
+
+function pythonLine(server: ServerName, task: PythonTask): string[] {
+  return ["python3", programFile("server.py"), JSON.stringify({ model: MODELS[server], ...task })];
+}
+
+/** The address that a listener for both IP versions is bound to. */
+function anyAddress(): { address: string } {
+  return { address: families().includes(6) ? "::" : "0.0.0.0" };
+}
+
+async function nginxLine(lab: Lab, role: ServerRole, scratch: string): Promise<string[]> {
   const prefix = `${scratch}/${role}`;
-  await Deno.mkdir(storeDirectory(scratch, role), { recursive: true });
   await Deno.mkdir(`${prefix}/temp`);
   const log = lab.logFile(`nginx-${role}-error`);
   await Deno.writeTextFile(`${prefix}/nginx.conf`, webConfiguration(prefix, scratch, log));
-  const process = HostProcess.start(lab, {
-    what: `nginx-${role}`,
-    role,
-    argv: ["nginx", "-p", prefix, "-c", `${prefix}/nginx.conf`, "-e", log],
-  });
-  await waitForListener(process, WEB_PORT);
+  return ["nginx", "-p", prefix, "-c", `${prefix}/nginx.conf`, "-e", log];
 }
 
 function webConfiguration(prefix: string, scratch: string, log: string): string {
-  const listen = families().includes(6)
-    ? `[::]:${WEB_PORT} ipv6only=off`
-    : formatEndpoint(SERVICE_ADDRESSES[4], WEB_PORT);
+  const both = families().includes(6);
+  const listen = both ? `[::]:${WEB_PORT} ipv6only=off` : `${WEB_PORT}`;
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
     .map((name) => `  ${name}_temp_path ${prefix}/temp/${name};`);
   return `daemon off;
@@ -87,7 +126,8 @@ ${temporary.join("\n")}
 }
 
 /**
- * Starts an echo server on `role`, a process for each connection, and waits until it listens.
+ * Starts an echo server on `role` and waits until it listens; socat runs a process for each
+ * connection.
  *
  * @throws {Failure} where it does not come up
  */
@@ -95,18 +135,16 @@ export async function startEchoServer(
   lab: Lab,
   role: ServerRole,
   family: Family,
-): Promise<void> {
-  const address = family === 4 ? SERVICE_ADDRESSES[4] : `[${SERVICE_ADDRESSES[6]}]`;
-  const process = HostProcess.start(lab, {
-    what: `echo-${role}`,
-    role,
-    argv: [
-      "socat",
-      `TCP${family}-LISTEN:${ECHO_PORT},bind=${address},reuseaddr,nodelay,backlog=1024,fork`,
-      "PIPE",
-    ],
-  });
+  server: ServerName = "socat",
+): Promise<HostProcess> {
+  const options = `TCP${family}-LISTEN:${ECHO_PORT},reuseaddr,nodelay,backlog=1024,fork`;
+  const address = family === 4 ? "0.0.0.0" : "::";
+  const argv = server === "socat"
+    ? ["socat", options, "PIPE"]
+    : pythonLine(server, { protocol: "echo", address, port: ECHO_PORT });
+  const process = HostProcess.start(lab, { what: `${server}-${role}`, role, argv });
   await waitForListener(process, ECHO_PORT);
+  return process;
 }
 
 /**
@@ -118,11 +156,12 @@ export async function startChatServer(
   lab: Lab,
   role: ServerRole,
   task: ConversationTask,
-): Promise<void> {
+): Promise<HostProcess> {
   const process = HostProcess.start(lab, {
     what: `chat-${role}`,
     role,
     argv: programLine("chat_server", task),
   });
   await waitForListener(process, CHAT_PORT);
+  return process;
 }

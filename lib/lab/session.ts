@@ -106,7 +106,7 @@ async function runAll(
         title: describeScenario(scenario),
         verb: verbOf(scenario),
         progress: trace.progress,
-        moments: moments(trace),
+        moments: moments(trace, scenario.failure),
       });
       await Deno.writeTextFile(picture(out, number), text);
     } catch (reason) {

@@ -142,7 +142,11 @@ export async function until(
  */
 export async function endProcesses(ids: readonly ProcessId[], grace = 3000): Promise<ProcessId[]> {
   const living = () => ids.filter(isAlive);
-  for (const id of living()) signal(id, "SIGTERM");
+  for (const id of living()) {
+    signal(id, "SIGTERM");
+    // A stopped process takes it only once it goes on.
+    signal(id, "SIGCONT");
+  }
   if (await until(() => living().length === 0, grace)) return [];
   for (const id of living()) signal(id, "SIGKILL");
   await until(() => living().length === 0, 1000);

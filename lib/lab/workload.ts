@@ -7,6 +7,8 @@
 import type { Family } from "../address.ts";
 import type { Lab } from "./lab.ts";
 import type { Progress } from "./measure.ts";
+import type { HostProcess } from "./processes.ts";
+import type { ServerName } from "./scenario.ts";
 import type { ServerRole } from "./servers.ts";
 
 /** Where and how much a workload transfers. */
@@ -17,6 +19,8 @@ export interface WorkloadOptions {
   scratch: string;
   /** The IP version. */
   family: Family;
+  /** The server. */
+  server: ServerName;
   /** How many flows there are. */
   flows: number;
   /** Bytes to transfer, of all flows together. */
@@ -31,8 +35,10 @@ export interface Workload {
   readonly progress: Progress;
   /** The client's command line, for people. */
   readonly commandLine: string;
-  /** Makes the content and starts the servers; resolves when all of them listen. */
-  startServers(roles: readonly ServerRole[]): Promise<void>;
+  /** Makes the content. */
+  prepare(): Promise<void>;
+  /** Starts the server on `role`; resolves once it listens. */
+  startServer(role: ServerRole): Promise<HostProcess>;
   /**
    * Runs the client to its end.
    *

@@ -8,7 +8,7 @@
 import { FlowClient, programLine } from "./flow_client.ts";
 import type { Progress } from "./measure.ts";
 import { messageCount, messageRate } from "./pace.ts";
-import { quote } from "./processes.ts";
+import { type HostProcess, quote } from "./processes.ts";
 import { MESSAGE_SIZE } from "./program/message.ts";
 import type { ConversationTask } from "./program/protocol.ts";
 import { CHAT_PORT, type ServerRole, startChatServer } from "./servers.ts";
@@ -41,8 +41,12 @@ export class Chat implements Workload {
     return this.#client.flows.progress;
   }
 
-  async startServers(roles: readonly ServerRole[]): Promise<void> {
-    for (const role of roles) await startChatServer(this.#options.lab, role, this.#task);
+  prepare(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  startServer(role: ServerRole): Promise<HostProcess> {
+    return startChatServer(this.#options.lab, role, this.#task);
   }
 
   runClient(): Promise<string | undefined> {

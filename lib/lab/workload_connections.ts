@@ -10,7 +10,7 @@ import { FlowClient, programLine } from "./flow_client.ts";
 import { spread } from "./flows.ts";
 import type { Progress } from "./measure.ts";
 import { CONNECTION_RATE } from "./pace.ts";
-import { quote } from "./processes.ts";
+import { type HostProcess, quote } from "./processes.ts";
 import { FLOW_MESSAGES, messages } from "./program/message.ts";
 import type { WebTask } from "./program/protocol.ts";
 import { documentDirectory, type ServerRole, startWebServer, WEB_PORT } from "./servers.ts";
@@ -47,7 +47,7 @@ export class Connections implements Workload {
     return this.#client.flows.progress;
   }
 
-  async startServers(roles: readonly ServerRole[]): Promise<void> {
+  async prepare(): Promise<void> {
     const { lab, scratch } = this.#options;
     const directory = documentDirectory(scratch);
     await Deno.mkdir(directory);
@@ -58,7 +58,11 @@ export class Connections implements Workload {
       lab.requireStanding();
       Deno.writeFileSync(`${directory}/${number}`, messages(number * FLOW_MESSAGES, size));
     }
-    for (const role of roles) await startWebServer(lab, role, scratch);
+  }
+
+  startServer(role: ServerRole): Promise<HostProcess> {
+    const { lab, scratch, server } = this.#options;
+    return startWebServer(lab, role, scratch, server);
   }
 
   runClient(): Promise<string | undefined> {

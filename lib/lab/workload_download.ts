@@ -33,12 +33,16 @@ export class Download implements Workload {
     this.commandLine = quote(this.#argv);
   }
 
-  async startServers(roles: readonly ServerRole[]): Promise<void> {
-    const { lab, scratch, size } = this.#options;
+  async prepare(): Promise<void> {
+    const { scratch, size } = this.#options;
     const directory = documentDirectory(scratch);
     await Deno.mkdir(directory);
     this.#content = await makeContent(`${directory}/content`, size);
-    for (const role of roles) await startWebServer(lab, role, scratch);
+  }
+
+  startServer(role: ServerRole): Promise<HostProcess> {
+    const { lab, scratch, server } = this.#options;
+    return startWebServer(lab, role, scratch, server);
   }
 
   async runClient(): Promise<string | undefined> {

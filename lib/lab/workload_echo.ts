@@ -40,8 +40,13 @@ export class Echo implements Workload {
     this.commandLine = quote(this.#argv);
   }
 
-  async startServers(roles: readonly ServerRole[]): Promise<void> {
-    for (const role of roles) await startEchoServer(this.#options.lab, role, this.#options.family);
+  prepare(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  startServer(role: ServerRole): Promise<HostProcess> {
+    const { lab, family, server } = this.#options;
+    return startEchoServer(lab, role, family, server);
   }
 
   async runClient(): Promise<string | undefined> {

@@ -8,7 +8,7 @@ import { FlowClient, programLine } from "./flow_client.ts";
 import { spread } from "./flows.ts";
 import type { Progress } from "./measure.ts";
 import { messageCount, messageRate } from "./pace.ts";
-import { quote } from "./processes.ts";
+import { type HostProcess, quote } from "./processes.ts";
 import { MESSAGE_SIZE } from "./program/message.ts";
 import type { ConversationTask } from "./program/protocol.ts";
 import { ECHO_PORT, type ServerRole, startEchoServer } from "./servers.ts";
@@ -41,9 +41,13 @@ export class EchoFlows implements Workload {
     return this.#client.flows.progress;
   }
 
-  async startServers(roles: readonly ServerRole[]): Promise<void> {
-    const { lab, family } = this.#options;
-    for (const role of roles) await startEchoServer(lab, role, family);
+  prepare(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  startServer(role: ServerRole): Promise<HostProcess> {
+    const { lab, family, server } = this.#options;
+    return startEchoServer(lab, role, family, server);
   }
 
   runClient(): Promise<string | undefined> {

@@ -45,10 +45,13 @@ export class Upload implements Workload {
     this.commandLine = quote(this.#argv);
   }
 
-  async startServers(roles: readonly ServerRole[]): Promise<void> {
-    const { lab, scratch } = this.#options;
-    await Deno.mkdir(documentDirectory(scratch));
-    for (const role of roles) await startWebServer(lab, role, scratch);
+  async prepare(): Promise<void> {
+    await Deno.mkdir(documentDirectory(this.#options.scratch));
+  }
+
+  startServer(role: ServerRole): Promise<HostProcess> {
+    const { lab, scratch, server } = this.#options;
+    return startWebServer(lab, role, scratch, server);
   }
 
   async runClient(): Promise<string | undefined> {

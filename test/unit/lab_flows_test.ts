@@ -123,3 +123,13 @@ Deno.test("lab commands: all of one IP version, as one can type them", () => {
   assert.ok(six.includes("--service '[2001:db8:77::100]:80'") && !six.includes("10.77"));
   assert.match(six, /detect --peer 2001:db8:77::11 .* \| ssh backup t2cp takeover --on failed/);
 });
+
+Deno.test("lab commands: the backup fetches the events of guard and detect", () => {
+  const options = { port: 80, interval: 50, multiplier: 3, commit: false, guard: 7 };
+  const line = describeCommands({ ...options, family: 4 }).at(-1)!;
+  assert.match(line, /^backup# +\{ ssh primary t2cp guard .* --pid 7 --target primary & /);
+  assert.match(
+    line,
+    / & ssh gateway t2cp detect .* --target primary; \} \| t2cp takeover /,
+  );
+});

@@ -4,10 +4,11 @@ import { Progress } from "../../lib/lab/measure.ts";
 import { quote } from "../../lib/lab/processes.ts";
 import { describeScenario, painter, reportResult, reportRun } from "../../lib/lab/report.ts";
 import { sumUp } from "../../lib/lab/result.ts";
-import type { Measures, Scenario } from "../../lib/lab/scenario.ts";
+import { type Measures, type Scenario, serverOf } from "../../lib/lab/scenario.ts";
 
 const scenario: Scenario = {
   workload: "download",
+  server: "nginx",
   failure: "host",
   family: 4,
   flows: 1,
@@ -28,6 +29,7 @@ function measures(fields: Partial<Measures> = {}): Measures {
   return {
     ok: true,
     workload: "download",
+    server: "nginx",
     failure: "host",
     family: 4,
     flows: 1,
@@ -120,6 +122,34 @@ Deno.test("lab result: flows' takeovers as medians of each figure, failures as t
   assert.deepEqual(result.takeover_flows_ms, { flows: 3, first: 2, p50: 2, p99: 3, last: 6.75 });
   assert.deepEqual([result.failures, result.family, result.flows], [3, 6, 3]);
   assert.equal("failures" in sumUp([measures()], scenario, 1), false);
+});
+
+Deno.test("lab report: what killed the server, and whether the client heard of it", () => {
+  const killed: Scenario = { ...scenario, failure: "process" };
+  const progress = new Progress();
+  progress.add(0, 400);
+  progress.add(1_000_000, 600);
+  const run = measures({ failure: "process", early_ends: 1 });
+  const text = reportRun(killed, run, { progress, cut: 500_000 }, painter(false)).join("\n");
+  assert.match(text, /0\.500 s {2}server killed, 40 % received/);
+  assert.match(text, /FIN and RST too early +1$/m);
+  assert.match(describeScenario(killed), /; the primary's server is killed$/);
+});
+
+Deno.test("lab result: FIN and RST that came too early as their sum, where somebody looked", () => {
+  const runs = [measures({ early_ends: 1 }), measures({ early_ends: 2 })];
+  assert.equal(sumUp(runs, scenario, 2).early_ends, 3);
+  assert.equal("early_ends" in sumUp([measures()], scenario, 1), false);
+});
+
+Deno.test("lab scenario: a workload's server", () => {
+  assert.equal(serverOf("download", undefined), "nginx");
+  assert.equal(serverOf("echo", undefined), "socat");
+  assert.equal(serverOf("echo", "threaded"), "threaded");
+  assert.throws(
+    () => serverOf("echo", "nginx"),
+    /Server "nginx" cannot serve workload "echo".*/,
+  );
 });
 
 Deno.test("lab report: several flows, and connections that failed", () => {

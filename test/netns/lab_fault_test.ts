@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { parseEvent } from "../../lib/event.ts";
+import { t2cp } from "../cli/t2cp.ts";
+import { isRoot, withLab } from "./lab.ts";
+
+const ignore = !isRoot;
+
+const CASES = [
+  ["process", "nginx", "download", "4", "20M"],
+  ["process", "socat", "echo", "6", "19200"],
+  ["process", "threaded", "upload", "4", "20M"],
+] as const;
+
+for (const [failure, server, workload, family, size] of CASES) {
+  Deno.test({
+    name: `lab run: ${workload} over IPv${family} survives failure "${failure}" of ${server}`,
+    ignore,
+    fn: () =>
+      withLab(async (lab) => {
+        const args = ["--failure", failure, "--server", server, "--workload", workload];
+        const amount = ["--family", family, "--size", size];
+        const outcome = await t2cp("lab", "run", "--json", ...lab.flags, ...args, ...amount);
+        assert.equal(outcome.status, 0, outcome.stderr + outcome.stdout);
+        const events = outcome.stdout.trimEnd().split("\n").map((line) => {
+          const event = parseEvent(line);
+          assert.ok(typeof event === "object", `${event}: ${line}`);
+          return event;
+        });
+        const result = events.at(-1)!;
+        assert.deepEqual(
+          [result.type, result.ok, result.failure, result.server, result.early_ends],
+          ["lab.result", true, failure, server, 0],
+        );
+        const failed = events.find(({ type }) => type === "failed")!;
+        assert.deepEqual(
+          [failed.by, failed.target, failed.level, failed.cause],
+          [failure === "process" ? "guard" : "detect", "primary", "application", "unplanned"],
+        );
+        assert.ok(events.some(({ type }) => type === "active"));
+      }),
+  });
+}
