@@ -106,7 +106,7 @@ Deno.test("a command stops within seconds though its reader does not read", asyn
   const before = performance.now();
   child.kill("SIGTERM");
   const { code } = await child.status;
-  assert.ok(performance.now() - before < 10_000);
+  assert.ok(performance.now() - before < 30_000);
   assert.equal(code, 75);
   assert.deepEqual(
     (await Array.fromAsync(errors)).join(""),

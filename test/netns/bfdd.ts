@@ -4,6 +4,7 @@
  * @module
  */
 import { join } from "node:path";
+import { PATIENCE } from "../fixture/wait.ts";
 import type { TwoHosts } from "./two_hosts.ts";
 
 const BFDD = "/usr/lib/frr/bfdd";
@@ -99,9 +100,8 @@ export class Bfdd {
   async until(
     what: string,
     test: (peers: BfddPeer[]) => boolean,
-    seconds = 15,
   ): Promise<BfddPeer[]> {
-    const end = performance.now() + seconds * 1000;
+    const end = performance.now() + PATIENCE;
     while (true) {
       const peers = await this.peers();
       if (test(peers)) return peers;

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { type Frame, parseFrame } from "../fixture/frame.ts";
-import { poll, within } from "../fixture/wait.ts";
+import { PATIENCE, poll, within } from "../fixture/wait.ts";
 
 /** A frame and when it was seen. */
 export type Captured = Frame & {
@@ -31,12 +31,12 @@ export class Capture {
 
   /** Resolves once frames are being captured. */
   async ready(): Promise<void> {
-    await within(15_000, this.#ready.promise, `a capture: ${this.#errors}`);
+    await within(PATIENCE, this.#ready.promise, `a capture: ${this.#errors}`);
   }
 
   /** The first frame that `wanted` accepts, past or to come. */
-  find(what: string, wanted: (frame: Captured) => boolean, millis = 10_000): Promise<Captured> {
-    return poll(what, () => this.frames.find(wanted), millis, 5);
+  find(what: string, wanted: (frame: Captured) => boolean): Promise<Captured> {
+    return poll(what, () => this.frames.find(wanted), PATIENCE, 5);
   }
 
   /** Ends the capture; not a frame may have been missed. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { Outcome } from "../cli/t2cp.ts";
+import { PATIENCE } from "../fixture/wait.ts";
 import { assertRefused, assertSameBytes, ECHO, onStage, type Stage, WEB } from "./stage.ts";
 
 const clear = (stage: Stage, ...more: string[]) =>
@@ -7,7 +8,7 @@ const clear = (stage: Stage, ...more: string[]) =>
 
 /** Clears once what was under way at the mirror's end has arrived. */
 async function clearWhenQuiet(stage: Stage): Promise<Outcome> {
-  const end = performance.now() + 10_000;
+  const end = performance.now() + PATIENCE;
   while (true) {
     const outcome = await clear(stage, "--force");
     if (outcome.status !== 75 || performance.now() > end) return outcome;

@@ -4,10 +4,7 @@
  *
  * @module
  */
-import { within } from "../fixture/wait.ts";
-
-/** How long a read or a write may take, in milliseconds. */
-const PATIENCE = 15_000;
+import { PATIENCE, within } from "../fixture/wait.ts";
 
 /** A connection, carried by a socat in the client's namespace. */
 export class Connection {

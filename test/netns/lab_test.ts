@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { until } from "../../lib/lab/system.ts";
 import { t2cp } from "../cli/t2cp.ts";
+import { PATIENCE } from "../fixture/wait.ts";
 import { isRoot, withLab } from "./lab.ts";
 
 const ignore = !isRoot;
@@ -52,7 +53,7 @@ Deno.test({
       await exec("primary", "sh", "-c", server);
       const ask = () =>
         exec("client", "sh", "-c", "echo hello | socat -t2 - TCP4:10.77.0.11:7,connect-timeout=1");
-      assert.ok(await until(async () => (await ask()).stdout === "hello\n", 5000, 50));
+      assert.ok(await until(async () => (await ask()).stdout === "hello\n", PATIENCE, 50));
 
       const fail = await t2cp("lab", "fail", ...flags, "host");
       assert.equal(fail.status, 0, fail.stderr);

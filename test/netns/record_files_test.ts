@@ -118,7 +118,7 @@ onStage("record: a file rotates by time", async (stage) => {
   await stage.echoServers();
   const { recorder, files } = await record(stage, "--rotate-time", "0.2");
   await echo(stage, 100);
-  await poll("the second file", () => files().length === 2);
+  await poll("the second file", () => files().length >= 2);
   assert.ok((await framesOf(files()[0]!)).length > 0);
   assert.equal((await recorder.end("SIGINT")).code, 0);
 });
@@ -166,7 +166,7 @@ onStage(
     await poll("the files to be written again", async () => {
       await echo(stage, 10);
       return recorder.events.slice(seen).some(({ type }) => type === "warning");
-    }, 20_000);
+    });
     const again = recorder.events.slice(seen).find(({ type }) => type === "warning")!;
     assert.match(String(again["message"]), /are written to ".*" again; \d+ frames are in none$/);
     assert.equal((await recorder.end("SIGTERM")).code, 0);

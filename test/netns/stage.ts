@@ -18,7 +18,7 @@ import type { TrackedFlow } from "../../lib/shadow/programs.ts";
 import { checkout, type Outcome } from "../cli/t2cp.ts";
 import type { Frame } from "../fixture/frame.ts";
 import { unique } from "../fixture/unique.ts";
-import { poll } from "../fixture/wait.ts";
+import { PATIENCE, poll } from "../fixture/wait.ts";
 import { Capture, type Captured, tcpdumpArgs } from "./capture.ts";
 import { Connection } from "./connection.ts";
 import { isRoot } from "./lab.ts";
@@ -102,7 +102,7 @@ export class Stage {
   }
 
   /** Runs a program on a host to its end, which must come within `seconds`. */
-  async run(role: Role, argv: readonly string[], seconds = 20): Promise<Outcome> {
+  async run(role: Role, argv: readonly string[], seconds = PATIENCE / 1000): Promise<Outcome> {
     const { code, stdout, stderr } = await this.#command(role, [
       ...["timeout", "--foreground", "--kill-after=1", String(seconds)],
       ...argv,

@@ -4,16 +4,13 @@ import { BpfMap } from "../../ffi/bpf_map.ts";
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { libbpf } from "../../ffi/libbpf_sys.ts";
 import { FLOW, FLOW_KEY, JOINING, STRANGER_REPORTED } from "../../lib/flow/layout.ts";
-import { poll } from "../fixture/wait.ts";
+import { PATIENCE, poll } from "../fixture/wait.ts";
 import { isRoot } from "./lab.ts";
 import { onStage } from "./stage.ts";
 import { PORT, TWINS, Twins } from "./twins.ts";
 
 // It stays open for good, which the sanitizer would hold against the test.
 if (isRoot) libbpf();
-
-/** Between two sweeps there are ten seconds. */
-const PATIENCE = 30_000;
 
 /** The time `seconds` ago, on the programs' clock. */
 const ago = (seconds: number): bigint =>

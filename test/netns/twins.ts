@@ -10,7 +10,7 @@ import { namespaceName } from "../../lib/lab/namespaces.ts";
 import { type Family, formatEndpoint } from "../../lib/address.ts";
 import { hostAddress, type Role, ROLES, SERVICE_ADDRESSES } from "../../lib/lab/topology.ts";
 import { Namespace, TcpSocket } from "../fixture/socket.ts";
-import { poll } from "../fixture/wait.ts";
+import { PATIENCE, poll } from "../fixture/wait.ts";
 import { assertSameBytes, SERVICE_ADDRESS, type Stage } from "./stage.ts";
 
 /** The port of the service. */
@@ -98,7 +98,7 @@ export class Twins implements Disposable {
         this.#acceptAll();
         return this.#accepted.get(name);
       },
-      10_000,
+      PATIENCE,
       2,
     );
     this.#accepted.delete(name);

@@ -6,6 +6,7 @@
 import { fileURLToPath } from "node:url";
 import { type Event, parseEvent } from "../../lib/event.ts";
 import { unique } from "../fixture/unique.ts";
+import { PATIENCE } from "../fixture/wait.ts";
 
 const MAIN = fileURLToPath(import.meta.resolve("../../cli/main.ts"));
 
@@ -22,22 +23,27 @@ async function sh(...argv: string[]): Promise<void> {
 export class Process {
   readonly events: Event[] = [];
   readonly pid: number;
+  /** Resolves at its end, when all that it has printed is here. */
   readonly status: Promise<Deno.CommandStatus>;
   stderr = "";
   readonly #child: Deno.ChildProcess;
-  readonly #reading: Promise<unknown>;
   #changed = Promise.withResolvers<void>();
 
   constructor(child: Deno.ChildProcess) {
     this.#child = child;
     this.pid = child.pid;
-    this.status = child.status;
-    this.#reading = Promise.all([this.#readEvents(), this.#readErrors()]);
+    const reading = Promise.all([this.#readEvents(), this.#readErrors()]);
+    this.status = child.status.then(async (status) => {
+      await reading;
+      return status;
+    });
+    // Whoever waits hears of it.
+    this.status.catch(() => {});
   }
 
-  /** The next event of `type` after the first `seen` events; fails after `seconds`. */
-  async next(type: string, seen = 0, seconds = 15): Promise<Event> {
-    const timeout = AbortSignal.timeout(seconds * 1000);
+  /** The next event of `type` after the first `seen` events. */
+  async next(type: string, seen = 0): Promise<Event> {
+    const timeout = AbortSignal.timeout(PATIENCE);
     const late = new Promise<void>((resolve) =>
       timeout.addEventListener("abort", () => resolve(), { once: true })
     );
@@ -46,7 +52,7 @@ export class Process {
       if (found !== undefined) return found;
       if (timeout.aborted) {
         const had = this.events.map((event) => event.type).join(" ");
-        throw new Error(`No "${type}" within ${seconds} s, only: ${had} ${this.stderr}`);
+        throw new Error(`No "${type}" in time, only: ${had} ${this.stderr}`);
       }
       await Promise.race([this.#changed.promise, late]);
     }
@@ -59,9 +65,7 @@ export class Process {
     } catch {
       // It has ended already.
     }
-    const status = await this.status;
-    await this.#reading;
-    return status;
+    return await this.status;
   }
 
   async #readEvents(): Promise<void> {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { type ControlServer, type Handler, serveControl } from "../../lib/control.ts";
 import { ExitStatus, Failure } from "../../lib/failure.ts";
-import { poll, within } from "../fixture/wait.ts";
+import { PATIENCE, poll, within } from "../fixture/wait.ts";
 
 const utf8 = new TextEncoder();
 
@@ -59,7 +59,7 @@ async function answersOf(
   while (true) {
     const answers = text.split("\n").slice(0, -1).map((line) => JSON.parse(line));
     if (answers.filter((answer) => "ok" in answer).length >= requests) return answers;
-    const count = await within(5000, client.read(buffer), "an answer");
+    const count = await within(PATIENCE, client.read(buffer), "an answer");
     if (count === null) return answers;
     text += decoder.decode(buffer.subarray(0, count), { stream: true });
   }
@@ -117,7 +117,7 @@ Deno.test("control: an answer comes while the client keeps its end open", async 
       await client.write(request({ request: "echo", word: i }));
       let text = "";
       while (text.split("\n").length < 3) {
-        const count = await within(5000, client.read(bytes), "an answer");
+        const count = await within(PATIENCE, client.read(bytes), "an answer");
         assert.ok(count !== null);
         text += new TextDecoder().decode(bytes.subarray(0, count));
       }
@@ -213,7 +213,7 @@ Deno.test("control: of 100 clients at once some are turned away, and all others 
   await serving(async (path, { stats }) => {
     const clients = await Promise.all(Array.from({ length: 100 }, () => connect(path)));
     const outcomes = await within(
-      20_000,
+      PATIENCE,
       Promise.all(clients.map(async (client) => {
         try {
           // A request that crosses the closing comes back as a broken pipe.
@@ -265,7 +265,7 @@ async function killedServer(path: string): Promise<void> {
   }).spawn();
   const reader = child.stdout.getReader();
   try {
-    await within(20_000, reader.read(), "the server");
+    await within(PATIENCE, reader.read(), "the server");
   } finally {
     child.kill("SIGKILL");
     await reader.cancel();
@@ -306,7 +306,7 @@ Deno.test("control: the server's end does not wait for clients that neither ask 
   const clients: Deno.UnixConn[] = [];
   try {
     await within(
-      5000,
+      PATIENCE,
       serving(async (path) => {
         const idle = await connect(path);
         const half = await connect(path);

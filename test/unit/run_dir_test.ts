@@ -13,7 +13,7 @@ import {
   takeLock,
   writeRecord,
 } from "../../lib/program/run_dir.ts";
-import { within } from "../fixture/wait.ts";
+import { PATIENCE, within } from "../fixture/wait.ts";
 
 // The C library stays open for good, which the sanitizer would hold against the test that comes first.
 isBpfFs("/");
@@ -106,7 +106,7 @@ Deno.test("lock: a killed process leaves it free", async () => {
     }).spawn();
     const reader = child.stdout.getReader();
     try {
-      const { value } = await within(20_000, reader.read(), "the lock");
+      const { value } = await within(PATIENCE, reader.read(), "the lock");
       assert.equal(new TextDecoder().decode(value), "taken\n");
       assert.match(
         failureOf(() => takeLock(path, "shadow")).message,
