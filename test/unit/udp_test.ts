@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { SystemError } from "../../ffi/errno.ts";
 import { Poller } from "../../ffi/poller.ts";
 import { interfaceIndex, UdpSocket } from "../../ffi/udp.ts";
+import { PATIENCE } from "../fixture/wait.ts";
 
 const LOOPBACK = { 4: Uint8Array.of(127, 0, 0, 1), 6: new Uint8Array(16) } as const;
 LOOPBACK[6][15] = 1;
@@ -15,11 +16,11 @@ function hasIpv6(): boolean {
   }
 }
 
-/** Waits for the next datagram, at most two seconds. */
+/** Waits for the next datagram. */
 async function next(socket: UdpSocket): Promise<ReturnType<UdpSocket["receive"]>> {
   const poller = new Poller([socket.fd]);
   try {
-    for (let i = 0; i < 8; i++) {
+    for (const end = performance.now() + PATIENCE; performance.now() < end;) {
       const datagram = socket.receive();
       if (datagram !== undefined) return datagram;
       await poller.wait(250_000);
@@ -138,13 +139,26 @@ Deno.test("udp: a closed socket refuses all but another close", () => {
   assert.throws(() => socket.localAddress(), TypeError);
 });
 
+/** Whatever else the machine does, one of several attempts takes less than 200 ms. */
+async function shortly(attempt: () => Promise<number>): Promise<void> {
+  const took: number[] = [];
+  while (took.length < 20) {
+    took.push(await attempt());
+    if (took.at(-1)! < 200) return;
+  }
+  assert.fail(`took ${took} ms`);
+}
+
 Deno.test("poller: waits no longer than asked, and hardly shorter", async () => {
   const poller = new Poller([]);
   try {
-    const start = performance.now();
-    await poller.wait(20_000);
-    const took = performance.now() - start;
-    assert.ok(took >= 20 && took < 200, `took ${took} ms`);
+    await shortly(async () => {
+      const start = performance.now();
+      await poller.wait(20_000);
+      const took = performance.now() - start;
+      assert.ok(took >= 19, `took ${took} ms`);
+      return took;
+    });
   } finally {
     await poller.close();
   }
@@ -153,25 +167,31 @@ Deno.test("poller: waits no longer than asked, and hardly shorter", async () => 
 Deno.test("poller: a datagram, a wake and a close end the wait", async () => {
   const receiver = UdpSocket.open({ family: 4, address: LOOPBACK[4] });
   const sender = UdpSocket.open({ family: 4 });
-  const poller = new Poller([receiver.fd]);
-  const timed = async (act: () => unknown): Promise<number> => {
-    const start = performance.now();
-    const waiting = poller.wait(240_000);
-    setTimeout(act, 5);
-    await waiting;
-    return performance.now() - start;
-  };
+  /** A wait of 240 ms, which `act` is to end. */
+  const ended = (act: (poller: Poller) => unknown, before: (poller: Poller) => void = () => {}) =>
+    shortly(async () => {
+      const poller = new Poller([receiver.fd]);
+      try {
+        while (receiver.receive() !== undefined);
+        before(poller);
+        const acting = new Promise((resolve) => setTimeout(resolve, 5)).then(() => act(poller));
+        const start = performance.now();
+        await poller.wait(240_000);
+        const took = performance.now() - start;
+        await acting;
+        return took;
+      } finally {
+        await poller.close();
+        await assert.rejects(poller.wait(1), TypeError);
+      }
+    });
   try {
     const to = receiver.localAddress();
-    assert.ok(await timed(() => sender.send(Uint8Array.of(1), to)) < 200);
-    receiver.receive();
-    assert.ok(await timed(() => poller.wake()) < 200);
-    poller.wake();
-    assert.ok(await timed(() => {}) < 200, "a wake before the wait is not lost");
-    assert.ok(await timed(() => poller.close()) < 200);
-    await assert.rejects(poller.wait(1), TypeError);
+    await ended(() => sender.send(Uint8Array.of(1), to));
+    await ended((poller) => poller.wake());
+    await ended(() => {}, (poller) => poller.wake());
+    await ended((poller) => poller.close());
   } finally {
-    await poller.close();
     receiver.close();
     sender.close();
   }
