@@ -162,7 +162,7 @@ export class Commands {
   /**
    * Starts all commands and waits until each works and the heartbeat is up.
    *
-   * @throws {Failure} where one ends or takes longer than twenty seconds
+   * @throws {Failure} where one ends or takes longer than a minute
    */
   static async start(
     lab: Lab,
@@ -175,7 +175,7 @@ export class Commands {
     // The replica is silent before anyone asks for the service's address.
     await orInterrupted(commands.#launch(lab, shadow!, recorder), signal);
     const ready = others.map((plan) => commands.#launch(lab, plan, recorder));
-    await orInterrupted(Promise.all([...ready, commands.waitFor("up", 20_000)]), signal);
+    await orInterrupted(Promise.all([...ready, commands.waitFor("up", 60_000)]), signal);
     return commands;
   }
 
@@ -197,7 +197,7 @@ export class Commands {
     process.status.then(async () => {
       if (!this.#stopping) this.#breaking.reject(await process.unexpectedEnd());
     });
-    await this.#bounded(started.promise, 20_000, `Command "${plan.what}" does not start`);
+    await this.#bounded(started.promise, 60_000, `Command "${plan.what}" does not start`);
   }
 
   async #read(

@@ -104,7 +104,7 @@ async function waitForAddresses(lab: string, role: Role): Promise<void> {
     const links = await show("address", "show", "scope", "link");
     return ends.every(({ name }) => links.includes(` ${name} `));
   };
-  if (await until(ready, 5000)) return;
+  if (await until(ready, 20_000)) return;
   throw new Failure(ExitStatus.OS, `The IPv6 addresses of host "${role}" do not come up`);
 }
 

@@ -147,7 +147,7 @@ export class HostProcess {
   }
 
   /** Sends SIGTERM to the process and its children, and SIGKILL to it after `grace` ms. */
-  async stop(grace = 3000): Promise<void> {
+  async stop(grace = 10_000): Promise<void> {
     this.signalAll("SIGTERM");
     if (this.id !== undefined) await endProcesses([this.id], grace);
     await this.status;
@@ -157,12 +157,12 @@ export class HostProcess {
 /**
  * Waits until `process` has a TCP listener on `port` in its network namespace.
  *
- * @throws {Failure} where it ends before, or takes longer than ten seconds
+ * @throws {Failure} where it ends before, or takes longer than thirty seconds
  */
 export async function waitForListener(process: HostProcess, port: number): Promise<void> {
   const listens = await until(() => {
     return process.ended || process.inPlace && hasListener(process.id!.pid, port);
-  }, 10_000);
+  }, 30_000);
   if (process.ended) throw await process.unexpectedEnd();
   if (listens) return;
   throw new Failure(ExitStatus.UNAVAILABLE, `Server "${process.what}" does not listen`, {

@@ -217,7 +217,7 @@ async function drops(
 }
 
 /** What a healed replica may still need after its client's end, in milliseconds. */
-const LAST_HEALINGS = 5000;
+const LAST_HEALINGS = 20_000;
 
 /** Whether the replica of an upload has got all of it, though its primary has not failed. */
 async function replicaIsWhole(scenario: Scenario, workload: Workload): Promise<boolean> {

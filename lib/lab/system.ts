@@ -138,7 +138,7 @@ export async function until(
 /**
  * Ends processes: SIGTERM, and SIGKILL for those that live `grace` ms later.
  *
- * @returns those that even SIGKILL did not end within a second
+ * @returns those that even SIGKILL did not end within ten seconds
  */
 export async function endProcesses(ids: readonly ProcessId[], grace = 3000): Promise<ProcessId[]> {
   const living = () => ids.filter(isAlive);
@@ -149,7 +149,7 @@ export async function endProcesses(ids: readonly ProcessId[], grace = 3000): Pro
   }
   if (await until(() => living().length === 0, grace)) return [];
   for (const id of living()) signal(id, "SIGKILL");
-  await until(() => living().length === 0, 1000);
+  await until(() => living().length === 0, 10_000);
   return living();
 }
 
