@@ -9,7 +9,7 @@ import { after, COMMIT, ETHERTYPE_COMMIT } from "../../lib/flow/layout.ts";
 import { t2cp } from "../cli/t2cp.ts";
 import { flowKey } from "../fixture/bpf.ts";
 import { parseFrame } from "../fixture/frame.ts";
-import { poll } from "../fixture/wait.ts";
+import { PATIENCE, poll } from "../fixture/wait.ts";
 import type { Captured } from "./capture.ts";
 import { assertSameBytes, onStage, SERVICE_ADDRESS, type Stage } from "./stage.ts";
 import { type Flow, noise, PORT, TWINS, Twins } from "./twins.ts";
@@ -137,7 +137,7 @@ onStage("commit: a replica that reads slowly slows the client down", async (stag
       ahead = Math.max(ahead, count.primary - count.replica);
       return count.primary === data.length && count.replica === data.length;
     },
-    15_000,
+    PATIENCE,
     5,
   );
   await sending;
@@ -174,7 +174,7 @@ async function alone(flow: Flow | Pick<Flow, "client" | "primary">, size: number
 
 onStage("commit: a backup that falls silent does not stop the service", async (stage) => {
   using twins = new Twins(stage);
-  const { mirror } = await protect(stage, "--commit-timeout", "300");
+  const { mirror } = await protect(stage, "--commit-timeout", "1000");
   const link = (state: string) => stage.output("gateway", "ip", "link", "set", "backup", state);
   const flow = await twins.open("first");
   await flow.up(noise(10_000));
@@ -213,7 +213,7 @@ onStage("commit: a backup that falls silent does not stop the service", async (s
 
 onStage("commit: a client that only waits is told in time, too", async (stage) => {
   using twins = new Twins(stage);
-  const { mirror } = await protect(stage, "--commit-timeout", "500");
+  const { mirror } = await protect(stage, "--commit-timeout", "1000");
   const flow = await twins.open("idle");
   await flow.up("all are there");
   await stage.output("gateway", "ip", "link", "set", "backup", "down");
@@ -229,7 +229,7 @@ onStage("commit: a client that only waits is told in time, too", async (stage) =
 
 onStage("commit: a primary that has failed too does not have the last word", async (stage) => {
   using twins = new Twins(stage);
-  const { mirror } = await protect(stage, "--commit-timeout", "1500");
+  const { mirror } = await protect(stage, "--commit-timeout", "3000");
   const flow = await twins.open("both");
   await flow.up("all are there");
   const wire = await stage.capture("br0", "out", `tcp dst port ${PORT}`);

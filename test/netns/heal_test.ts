@@ -6,9 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { poll } from "../fixture/wait.ts";
 import { hostAddress } from "../../lib/lab/topology.ts";
-import { parseEvent } from "../../lib/event.ts";
-import { t2cp } from "../cli/t2cp.ts";
-import { isRoot, withLab } from "./lab.ts";
+import { isRoot, labEvents, withLab } from "./lab.ts";
 import { assertSameBytes, ECHO, onStage, type Stage } from "./stage.ts";
 import { noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
 import type { Process } from "./two_hosts.ts";
@@ -184,13 +182,11 @@ Deno.test({
   ignore: !isRoot,
   fn: () =>
     withLab(async (lab) => {
-      const outcome = await t2cp(
+      const events = await labEvents(
         ...["lab", "run", "--json", ...lab.flags, "--workload", "upload", "--size", "20M"],
         ...["--rate", "40", "--tap-loss", "3%", "--tap-blackout", "20"],
       );
-      assert.equal(outcome.status, 0, outcome.stderr + outcome.stdout);
-      const result = parseEvent(outcome.stdout.trimEnd().split("\n").at(-1)!);
-      assert.ok(typeof result === "object" && result.type === "lab.result");
+      const result = events.at(-1)!;
       assert.deepEqual([result.ok, result.sha256_equal], [true, true]);
       const { dropped, healed, healed_bytes, lost_bytes } = result.healing as Record<
         string,

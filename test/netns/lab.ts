@@ -5,9 +5,11 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { parseEvent } from "../../lib/event.ts";
 import { holdNamespaces, namespaceInodes } from "../../lib/lab/namespaces.ts";
 import { takeDown } from "../../lib/lab/lab.ts";
 import { mountsBelow, processesIn } from "../../lib/lab/system.ts";
+import { type Outcome, t2cp } from "../cli/t2cp.ts";
 import { unique } from "../fixture/unique.ts";
 
 /** Whether the namespace tests can run; else they are reported as ignored. */
@@ -49,6 +51,34 @@ export async function withLab(test: (lab: TestLab) => Promise<void>): Promise<vo
     for (const namespace of held) namespace.close();
     await takeDown(runDir, name);
     await Deno.remove(runDir, { recursive: true }).catch(() => {});
+  }
+}
+
+/** The events that a command printed, each checked against the vocabulary. */
+export function eventsOf(outcome: Outcome): Record<string, unknown>[] {
+  return outcome.stdout.trimEnd().split("\n").map((line) => {
+    const event = parseEvent(line);
+    assert.equal(typeof event, "object", `${event}: ${line}`);
+    return event as Record<string, unknown>;
+  });
+}
+
+/** A host that a busy machine lets wait for so long cannot be told from one that has failed. */
+const STALLED = /^a failure was detected (before there was one|though there was none)/;
+
+/**
+ * Runs t2cp with `args`, which must print the events of lab runs, and returns them; the status must be 0. Where a
+ * failure was detected that was none, it runs again.
+ */
+export async function labEvents(...args: string[]): Promise<Record<string, unknown>[]> {
+  for (let attempt = 1;; attempt++) {
+    const outcome = await t2cp(...args);
+    const events = eventsOf(outcome);
+    const { type, problem } = events.at(-1)!;
+    if (attempt < 4 && STALLED.test(String(problem))) continue;
+    assert.equal(outcome.status, 0, outcome.stderr + outcome.stdout);
+    assert.equal(type, "lab.result");
+    return events;
   }
 }
 

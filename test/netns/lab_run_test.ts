@@ -1,28 +1,15 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { parseEvent } from "../../lib/event.ts";
 import { readState } from "../../lib/lab/state.ts";
 import { run, until } from "../../lib/lab/system.ts";
-import { checkout, type Outcome, shell, t2cp } from "../cli/t2cp.ts";
-import { isRoot, type TestLab, withLab } from "./lab.ts";
+import { checkout, shell, t2cp } from "../cli/t2cp.ts";
+import { PATIENCE } from "../fixture/wait.ts";
+import { eventsOf, isRoot, labEvents, type TestLab, withLab } from "./lab.ts";
 
 const ignore = !isRoot;
 
-/** The events that a command printed, each checked against the vocabulary. */
-function eventsOf(outcome: Outcome): Record<string, unknown>[] {
-  return outcome.stdout.trimEnd().split("\n").map((line) => {
-    const event = parseEvent(line);
-    assert.equal(typeof event, "object", `${event}: ${line}`);
-    return event as Record<string, unknown>;
-  });
-}
-
-async function runJson(lab: TestLab, ...args: string[]): Promise<Record<string, unknown>[]> {
-  const outcome = await t2cp("lab", "run", "--json", ...lab.flags, ...args);
-  const events = eventsOf(outcome);
-  assert.equal(outcome.status, 0, outcome.stderr + outcome.stdout);
-  assert.equal(events.at(-1)!.type, "lab.result");
-  return events;
+function runJson(lab: TestLab, ...args: string[]): Promise<Record<string, unknown>[]> {
+  return labEvents("lab", "run", "--json", ...lab.flags, ...args);
 }
 
 /** A workload as small as it says something, and what it moves. */
@@ -133,7 +120,7 @@ for (const [interval, seconds] of [[17, 0.05], [500, 1.5]] as const) {
         assert.equal(result.ok, true, JSON.stringify(result));
         assert.ok(Number(result.detect_ms) > interval, `detect_ms ${result.detect_ms}`);
         // Far below the retransmission timeout that the client has come to meanwhile.
-        assert.ok(Number(result.takeover_ms) < 100, `takeover_ms ${result.takeover_ms}`);
+        assert.ok(Number(result.takeover_ms) < 200, `takeover_ms ${result.takeover_ms}`);
       }),
   });
 }
@@ -159,15 +146,12 @@ Deno.test({
   ignore,
   fn: () =>
     withLab(async ({ runDir }) => {
-      const outcome = await t2cp("lab", "demo", "--json", "--run-dir", runDir);
-      assert.equal(outcome.status, 0, outcome.stderr);
-      const result = eventsOf(outcome).at(-1)!;
-      assert.equal(result.type, "lab.result");
+      const result = (await labEvents("lab", "demo", "--json", "--run-dir", runDir)).at(-1)!;
       assert.deepEqual(
         [result.ok, result.workload, result.failure, result.sha256_equal, result.bytes],
         [true, "download", "host", true, 200e6],
       );
-      assert.ok(Number(result.detect_ms) <= 2 * 50 * 3, `detect_ms ${result.detect_ms}`);
+      assert.ok(Number(result.detect_ms) < 1000, `detect_ms ${result.detect_ms}`);
       assert.ok(Number(result.takeover_ms) > 0, `takeover_ms ${result.takeover_ms}`);
       assert.ok(Number(result.stall_ms) > 0, `stall_ms ${result.stall_ms}`);
     }),
@@ -295,10 +279,16 @@ async function waitForProcess(lab: TestLab, what: string): Promise<void> {
     const state = readState(lab.runDir, lab.name);
     return state !== undefined &&
       (what === "" || state.processes.some((process) => process.what === what));
-  }, 20_000);
+  }, PATIENCE);
   assert.ok(found, `"${what}" was not started`);
   lab.look();
 }
+
+/** Runs that are not over by themselves before they are ended. */
+const LONG = {
+  download: ["--workload", "download", "--rate", "4"],
+  connections: ["--workload", "connections", "--flows", "20000"],
+} as const;
 
 const INTERRUPTIONS = [
   ["SIGINT", "", "download"],
@@ -314,7 +304,7 @@ for (const [signal, what, workload] of INTERRUPTIONS) {
     ignore,
     fn: () =>
       withLab(async (lab) => {
-        const child = start(lab, "--workload", workload);
+        const child = start(lab, ...LONG[workload]);
         await waitForProcess(lab, what);
         child.kill(signal);
         // An impatient user presses again.
@@ -334,7 +324,7 @@ Deno.test({
   ignore,
   fn: () =>
     withLab(async (lab) => {
-      const child = start(lab);
+      const child = start(lab, ...LONG.download);
       await waitForProcess(lab, "curl");
       const busy = await t2cp("lab", "down", ...lab.flags);
       assert.equal(busy.status, 75);

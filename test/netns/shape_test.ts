@@ -248,7 +248,7 @@ onStage(
       flow.primary.trySend(all);
       full.push({ flow, held: flow.replica.trySend(all)! });
     }
-    const client = await stage.capture("eth0");
+    const client = await stage.capture("eth0", "inout");
     const probes = (port: number, own: boolean) => {
       const frames = client.frames.filter((frame) =>
         frame.kind === "tcp" && (own ? frame.sourcePort : frame.destinationPort) === port
@@ -257,16 +257,29 @@ onStage(
     };
     // By then a probe without an answer would have ended it on the client, the primary or the replica.
     const probed = (seen: number) => idle.every(({ port }) => probes(port, true) >= seen + 6);
-    await poll("probes of idle connections", () => probed(0), 12_000);
+    await poll("probes of idle connections", () => probed(0));
     for (const { flow } of full) assert.equal((await flow.tracked())!.client_window, 0);
     const flows = [...idle, ...full.map(({ flow }) => flow)];
     for (const { name, replica } of flows) assert.equal(replica.state, State.ESTABLISHED, name);
     await stage.assertSilent(wire);
     assert.deepEqual(shadow.events.filter(({ type }) => type === "flow.unprotected"), []);
 
+    // Nobody answers before the takeover, however long its start takes.
+    const giveUpAfter = (count: number) => {
+      for (const { client, replica } of idle) {
+        for (const socket of [client, replica]) socket.tcp({ KEEPCNT: count });
+      }
+    };
+    giveUpAfter(100);
     assert.equal((await stage.failOver()).flows, flows.length);
+    const answered = idle.map(({ port }) => probes(port, false));
+    await poll(
+      "answers after the takeover",
+      () => idle.every(({ port }, i) => probes(port, false) > answered[i]!),
+    );
+    giveUpAfter(3);
     const seen = Math.max(...idle.map(({ port }) => probes(port, true)));
-    await poll("probes after the takeover", () => probed(seen), 12_000);
+    await poll("probes after the takeover", () => probed(seen));
     for (const { flow, held } of full) {
       const [got] = await Promise.all([
         flow.client.receive(all.length),
