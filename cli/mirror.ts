@@ -19,6 +19,7 @@ interface Flags {
   payload: boolean;
   commit: boolean;
   commitTimeout?: number;
+  holdResets: number;
   flows: boolean;
   stats?: number;
   runDir: string;
@@ -26,6 +27,9 @@ interface Flags {
 
 /** Longer than most clients take to send again what was lost, in milliseconds. */
 const COMMIT_TIMEOUT = 1000;
+
+/** Time enough for detecting a failure and taking over, in milliseconds; a backup waits a second for its primary's. */
+const HOLD_RESETS = 500;
 
 function parseHost(text: string): string {
   return isMac(text) ? text : parseAddress(text);
@@ -89,6 +93,13 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "MS",
         optional: true,
       },
+      holdResets: {
+        kind: "parsed",
+        parse: wholeNumber(0, 60_000),
+        brief: "How long to hold back the primary's resets, up to 60000 ms; 0 for not at all",
+        placeholder: "MS",
+        default: String(HOLD_RESETS),
+      },
       flows: { kind: "boolean", brief: "Report every opened and closed flow", default: false },
       stats: statsFlag,
       runDir: runDirFlag,
@@ -103,9 +114,14 @@ It ends by itself for a flow as soon as the service's address moves to another h
 With --commit, and "t2cp shadow --commit" on the backup, the client is told no acknowledgement
 before both servers have the bytes.
 
+Resets of the primary wait for --hold-resets: those of a dying process must not reach the client
+before the backup has taken over. Where it has not by then, they go on.
+
 Examples, on the gateway:
   t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80
   t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80 \\
-    --commit --commit-timeout 500`,
+    --commit --commit-timeout 500
+  t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80 \\
+    --hold-resets 1000`,
   },
 });

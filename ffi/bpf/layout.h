@@ -22,6 +22,8 @@
 #define MARK_INJECTED 0x74326370
 #define MARK_HEADERS 0x74326371
 #define MARK_COMMIT 0x74326372
+/* A reset of the primary that was held back, on its way again. */
+#define MARK_RESET 0x74326373
 
 /*
  * The EtherType of commit frames, one for local experiments (IEEE 802). Behind it stand the IP and TCP headers of a
@@ -273,6 +275,7 @@ struct mirror_control {
 	__u16 zero;
 	__u32 flags;
 	__u32 commit_timeout;   /* milliseconds */
+	__u32 hold_resets;      /* milliseconds for which the primary's resets are held back; 0 for not at all */
 };
 #define MIRROR_PAYLOAD 2   /* copy the primary's segments whole, not just their headers */
 #define MIRROR_COMMIT 4    /* tell the client only what both servers have acknowledged */
@@ -281,7 +284,41 @@ LAYOUT(mirror_control, backup_mac, 6);
 LAYOUT(mirror_control, own_mac, 12);
 LAYOUT(mirror_control, flags, 20);
 LAYOUT(mirror_control, commit_timeout, 24);
-LAYOUT_SIZE(mirror_control, 28);
+LAYOUT(mirror_control, hold_resets, 28);
+LAYOUT_SIZE(mirror_control, 32);
+
+/* What has become of a reset of the primary. */
+enum reset_state {
+	RESET_HELD = 0,
+	/* It was sent on its way, and so are those that follow. */
+	RESET_PASSED = 1,
+	/* The service had moved. */
+	RESET_DROPPED = 2,
+};
+
+/* The resets of a flow that were held back: the one with the highest number, for it says what the client has got. */
+struct reset {
+	__u64 since_ns;        /* CLOCK_MONOTONIC of the first */
+	__u32 seq;
+	__u32 ack;
+	__u8 flags;            /* control bits */
+	__u8 state;            /* enum reset_state */
+	__u16 zero;
+	__u32 more_zero;
+};
+LAYOUT(reset, since_ns, 0);
+LAYOUT(reset, seq, 8);
+LAYOUT(reset, ack, 12);
+LAYOUT(reset, flags, 16);
+LAYOUT(reset, state, 17);
+LAYOUT_SIZE(reset, 24);
+
+/* The one element of the map `signals` of mirror.bpf.c, which user space looks at every few milliseconds. */
+struct signals {
+	__u64 resets_noted;    /* flows of which a reset was held back */
+};
+LAYOUT(signals, resets_noted, 0);
+LAYOUT_SIZE(signals, 8);
 
 /*
  * Output commit: what both servers have acknowledged of a flow, and what its client knows of it. Sequence numbers are
@@ -350,6 +387,10 @@ enum mirror_counter {
 	MIRROR_WITHHELD,            /* the primary's acknowledgements that told the client nothing new then */
 	MIRROR_COMMITTED,           /* commit frames that became the client's acknowledgement */
 	MIRROR_FLOWS_UNPROTECTED,   /* flows whose client hears the primary alone */
+	MIRROR_RESETS_HELD,         /* resets of the primary that were held back */
+	MIRROR_RESETS_PASSED,       /* flows of which one went on after the bound */
+	MIRROR_RESETS_DROPPED,      /* resets that did not, since the service had moved */
+	MIRROR_RESETS_NOT_HELD,     /* resets that passed at once, since too many were held back */
 	MIRROR_COUNTERS,
 };
 

@@ -5,11 +5,13 @@
  * The rule asks for the primary's MAC address, not just for the service: as soon as the service's address moves to
  * another host, the copying stops by itself.
  *
- * With output commit they also lower what the primary tells the client to what the replica has acknowledged too.
+ * Resets of the primary they hold back for a while, so that there is time for a takeover. With output commit they also
+ * lower what the primary tells the client to what the replica has acknowledged too.
  */
 #include "mirror.h"
 #include "commit.h"
 #include "commit_reply.h"
+#include "reset.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -41,14 +43,6 @@ static __always_inline void follow_flow(const struct packet *p, const struct flo
 		if (!bpf_map_delete_elem(&flows, key))
 			report(EVENT_FLOW_CLOSE, reason, key, 0);
 	}
-}
-
-static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
-{
-	for (int i = 0; i < 6; i++)
-		if (a[i] != b[i])
-			return false;
-	return true;
 }
 
 /* Sends a copy to the backup. The addresses are changed for the copy and restored for the frame itself. */
@@ -90,6 +84,8 @@ int mirror_egress(struct __sk_buff *skb)
 		skb->mark = 0;
 		return PASS;
 	}
+	if (skb->mark == MARK_RESET) /* as if the primary had sent it now */
+		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) || !same_mac(macs, c->primary_mac) || !read_ip(skb, &p) ||
 	    !read_tcp(skb, &p) || !is_service(&p.destination, p.destination_port))
 		return PASS;
@@ -115,6 +111,8 @@ static __noinline int from_primary(struct __sk_buff *skb, const struct mirror_co
 	if (!read_ip(skb, &p) || !read_tcp(skb, &p) || !is_service(&p.source, p.source_port))
 		return PASS;
 	flow_of(&p, false, &key);
+	if (p.flags & (TCP_SYN | TCP_RST) && hold_back(skb, c, &p, &key))
+		return TC_ACT_STOLEN;
 	if (c->flags & WANT_FLOW_EVENTS)
 		follow_flow(&p, &key, FIN_OF_PRIMARY);
 	count(MIRROR_FROM_PRIMARY);

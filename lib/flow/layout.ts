@@ -23,6 +23,9 @@ export const MARK_INJECTED = 0x74326370;
 /** The mark of frames of the output commit, see ffi/bpf/layout.h. */
 export const MARK_COMMIT = 0x74326372;
 
+/** The mark of resets of the primary that were held back, on their way again. */
+export const MARK_RESET = 0x74326373;
+
 /** The EtherType of commit frames. */
 export const ETHERTYPE_COMMIT = 0x88b5;
 
@@ -85,8 +88,18 @@ export const MIRROR_CONTROL = {
   own_mac: 12,
   flags: 20,
   commit_timeout: 24,
-  size: 28,
+  hold_resets: 28,
+  size: 32,
 } as const;
+
+/** Values of `enum reset_state`. */
+export const ResetState = { HELD: 0, PASSED: 1, DROPPED: 2 } as const;
+
+/** `struct reset`: offsets and size. */
+export const RESET = { since_ns: 0, seq: 8, ack: 12, flags: 16, state: 17, size: 24 } as const;
+
+/** `struct signals`: offsets and size. */
+export const SIGNALS = { resets_noted: 0, size: 8 } as const;
 
 /** `struct commit`: offsets and size. */
 export const COMMIT = {
@@ -227,6 +240,10 @@ export const mirrorCounters: readonly string[] = [
   "withheld",
   "committed",
   "flows_unprotected",
+  "resets_held",
+  "resets_passed",
+  "resets_dropped",
+  "resets_not_held",
 ];
 
 /** The key of a service in the map `services`; port 0 stands for the address itself. */

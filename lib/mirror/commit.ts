@@ -13,22 +13,17 @@ import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import type { Emitter } from "../event.ts";
 import { COMMIT, FLOW_KEY, HEARING, MARK_COMMIT } from "../flow/layout.ts";
 import type { Instance } from "../program/instance.ts";
+import { Flag, segmentFrame } from "./frame.ts";
+import { repeat } from "./repeat.ts";
 
 /** Between two looks, as a part of the timeout, and the bounds of it in milliseconds. */
 const LOOKS_PER_TIMEOUT = 4;
 const SHORTEST = 10;
 const LONGEST = 250;
-/** A look may take this part of the time at most. */
-const SHARE = 0.05;
 /** Probes of one look; the others wait for the next. */
 const MAX_PROBES = 4096;
 /** SILENT_SHIFT of ffi/bpf/commit.h. */
 const SILENT_SHIFT = 4;
-
-const ETHERNET = 14;
-const TCP = 20;
-const PROTOCOL_TCP = 6;
-const FLAG_ACK = 0x10;
 
 /** A flow as the map `commits` has it: its `struct flow_key` at `keyAt` in `keys`, its `struct commit` at `at`. */
 export interface CommitPlace {
@@ -50,49 +45,16 @@ export function probeFrame(
   { keys, keyAt, values, at }: CommitPlace,
   macs: { primary: Uint8Array; own: Uint8Array },
 ): Uint8Array<ArrayBuffer> {
-  const bytes = (from: number, length: number): Uint8Array =>
-    new Uint8Array(keys.buffer, keys.byteOffset + keyAt + from, length);
-  const mapped = isMapped(bytes(FLOW_KEY.client, 16));
-  const tcp = ETHERNET + (mapped ? 20 : 40);
-  const frame = new Uint8Array(tcp + TCP + 1);
-  const view = new DataView(frame.buffer);
-  frame.set(macs.primary, 0);
-  frame.set(macs.own, 6);
-  if (mapped) {
-    view.setUint16(12, 0x0800);
-    frame.set([0x45, 0, 0, 20 + TCP + 1, 0, 0, 0x40, 0, 64, PROTOCOL_TCP], ETHERNET);
-    frame.set(bytes(FLOW_KEY.client + 12, 4), ETHERNET + 12);
-    frame.set(bytes(FLOW_KEY.server + 12, 4), ETHERNET + 16);
-    view.setUint16(ETHERNET + 10, checksum(view, ETHERNET, tcp, 0));
-  } else {
-    view.setUint16(12, 0x86dd);
-    frame.set([0x60, 0, 0, 0, 0, TCP + 1, PROTOCOL_TCP, 64], ETHERNET);
-    frame.set(bytes(FLOW_KEY.client, 16), ETHERNET + 8);
-    frame.set(bytes(FLOW_KEY.server, 16), ETHERNET + 24);
-  }
-  frame.set(bytes(FLOW_KEY.client_port, 2), tcp);
-  frame.set(bytes(FLOW_KEY.server_port, 2), tcp + 2);
-  // Two before what the client was told, so that the byte is old for sure; the acknowledgement is the handshake's.
-  view.setUint32(tcp + 4, values.getUint32(at + COMMIT.told_ack, true) - 2);
-  view.setUint32(tcp + 8, values.getUint32(at + COMMIT.iss, true) + 1);
-  view.setUint16(tcp + 12, TCP / 4 << 12 | FLAG_ACK);
-  // The byte is zero, as is the padding that the sum takes in behind it.
-  const addresses = tcp - (mapped ? 8 : 32);
-  view.setUint16(tcp + 16, checksum(view, addresses, tcp + TCP, PROTOCOL_TCP + TCP + 1));
-  return frame;
-}
-
-/** Whether the 16 bytes are an IPv4-mapped address. */
-function isMapped(address: Uint8Array): boolean {
-  return address.every((byte, index) => index > 11 || byte === (index < 10 ? 0 : 0xff));
-}
-
-/** The Internet checksum (RFC 1071) of the words from `from` to `to`, and of `more`. */
-function checksum(view: DataView, from: number, to: number, more: number): number {
-  let total = more;
-  for (let at = from; at < to; at += 2) total += view.getUint16(at);
-  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
-  return ~total & 0xffff;
+  return segmentFrame(keys, keyAt, {
+    source: macs.own,
+    destination: macs.primary,
+    toClient: false,
+    // Two before what the client was told, so that the byte is old for sure; the acknowledgement is the handshake's.
+    seq: values.getUint32(at + COMMIT.told_ack, true) - 2,
+    ack: values.getUint32(at + COMMIT.iss, true) + 1,
+    flags: Flag.ACK,
+    payload: 1,
+  });
 }
 
 /** See the module. */
@@ -105,7 +67,7 @@ export class CommitWatch implements Disposable {
   readonly #hearing: Uint8Array<ArrayBuffer> = new Uint8Array(HEARING.size);
   #batch: Batch | undefined;
   #silent = false;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #looking: Disposable | undefined;
 
   /**
    * Looks after the flows of `instance`; `macs` are the addresses of the primary and of its interface, `timeout` the
@@ -129,13 +91,7 @@ export class CommitWatch implements Disposable {
   /** Looks again and again, until this is disposed of. */
   start(): void {
     const pause = Math.min(LONGEST, Math.max(SHORTEST, this.#timeout / LOOKS_PER_TIMEOUT));
-    const look = (): void => {
-      const start = performance.now();
-      this.look();
-      const took = performance.now() - start;
-      this.#timer = setTimeout(look, Math.max(pause, took / SHARE));
-    };
-    this.#timer = setTimeout(look, pause);
+    this.#looking = repeat(() => this.look(), pause);
   }
 
   /** Looks once. */
@@ -183,7 +139,7 @@ export class CommitWatch implements Disposable {
 
   /** Ends the looking. */
   [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
+    this.#looking?.[Symbol.dispose]();
     this.#injector[Symbol.dispose]();
   }
 }

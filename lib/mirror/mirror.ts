@@ -13,6 +13,8 @@ import {
   MIRROR_CONTROL,
   MIRROR_PAYLOAD,
   mirrorCounters,
+  RESET,
+  SIGNALS,
   WANT_FLOW_EVENTS,
 } from "../flow/layout.ts";
 import { macOf } from "../host/links.ts";
@@ -31,6 +33,7 @@ import { requireHandled } from "../program/services.ts";
 import { writeServices } from "../shadow/programs.ts";
 import { CommitWatch } from "./commit.ts";
 import { resolveMac } from "./neighbour.ts";
+import { HeldResets } from "./resets.ts";
 
 /** Programs and maps of `mirror`. */
 export const mirrorKind: InstanceKind = {
@@ -44,6 +47,8 @@ export const mirrorKind: InstanceKind = {
     commits: COMMIT.size,
     openings: COMMIT.size,
     hearing: HEARING.size,
+    resets: RESET.size,
+    signals: SIGNALS.size,
     counters: 8,
     events: 0,
   },
@@ -67,6 +72,8 @@ export interface MirrorOptions {
   commit: boolean;
   /** How long a client waits for the backup, in milliseconds. */
   commitTimeout: number;
+  /** For how long resets of the primary are held back, in milliseconds; 0 for not at all. */
+  holdResets: number;
   /** Report opened and closed flows. */
   flows: boolean;
   /** Seconds between `stats` events. */
@@ -116,6 +123,7 @@ export async function runMirror(
     const view = new DataView(value.buffer);
     view.setUint32(MIRROR_CONTROL.flags, flags, true);
     view.setUint32(MIRROR_CONTROL.commit_timeout, options.commitTimeout, true);
+    view.setUint32(MIRROR_CONTROL.hold_resets, options.holdResets, true);
     writeServices(instance.map("services"), options.services);
     instance.map("control").update(new Uint8Array(4), value);
   };
@@ -128,6 +136,7 @@ export async function runMirror(
     using commit = options.commit
       ? new CommitWatch(instance, emitter, { primary, own }, options.commitTimeout)
       : undefined;
+    using resets = new HeldResets(instance, { primary, own }, options.holdResets);
     const guard = new AttachmentGuard(instance, emitter);
     const stats = new StatsTimer(emitter, read, options.stats);
     emitter.emit("started", {
@@ -135,6 +144,7 @@ export async function runMirror(
       primary: formatMac(primary),
       backup: formatMac(backup),
       ...(options.commit ? { commit_timeout_ms: options.commitTimeout } : {}),
+      hold_resets_ms: options.holdResets,
       adopted: instance.adopted,
     });
     let failed = 0;
@@ -152,7 +162,9 @@ export async function runMirror(
       }
     };
     commit?.start();
+    resets.start();
     await pumpEvents(instance.map("events"), emitter, stop, { each, due: () => stats.due() });
+    resets.end();
     stats.emit();
   } finally {
     instance.clear();

@@ -12,6 +12,7 @@ import {
   JOINING,
   MARK_COMMIT,
   MARK_INJECTED,
+  MARK_RESET,
   MIRROR_COMMIT,
   MIRROR_CONTROL,
   MIRROR_PAYLOAD,
@@ -24,10 +25,13 @@ import {
   readFlowKey,
   reasons,
   REPLICA_RESET,
+  RESET,
+  ResetState,
   SERVICE_KEY,
   serviceKey,
   serviceKeys,
   shadowCounters,
+  SIGNALS,
   STRANGER,
   STRANGER_REPORTED,
   TELL_GATEWAY,
@@ -61,6 +65,8 @@ const tables: Record<string, Record<string, number>> = {
   mirror_control: MIRROR_CONTROL,
   commit: COMMIT,
   hearing: HEARING,
+  reset: RESET,
+  signals: SIGNALS,
 };
 
 for (const [name, table] of Object.entries(tables)) {
@@ -76,7 +82,10 @@ for (const [name, table] of Object.entries(tables)) {
     const named = fields.map((field) => field.name).filter((field) => field in offsets);
     assert.deepEqual(named, Object.keys(offsets), "the order is that of the declaration");
     const unnamed = fields.map((field) => field.name).filter((field) => !(field in offsets));
-    assert.deepEqual(unnamed.filter((field) => !["zero", "order"].includes(field)), []);
+    assert.deepEqual(
+      unnamed.filter((field) => !["zero", "more_zero", "order"].includes(field)),
+      [],
+    );
   });
 }
 
@@ -90,6 +99,7 @@ Deno.test("layout: marks and flags are those of the header", () => {
   assert.equal(define("MIRROR_COMMIT"), MIRROR_COMMIT);
   assert.equal(define("TELL_GATEWAY"), TELL_GATEWAY);
   assert.equal(define("MARK_COMMIT"), MARK_COMMIT);
+  assert.equal(define("MARK_RESET"), MARK_RESET);
   assert.equal(define("ETH_P_COMMIT"), ETHERTYPE_COMMIT);
   const options = [...header.defines].filter(([name]) => name.startsWith("OPTION_"));
   assert.deepEqual(
@@ -106,6 +116,11 @@ Deno.test("layout: modes are those of the header, by number and by name", () => 
   );
   for (const [name, value] of Object.entries(modes)) assert.equal(modeName(value), name);
   assert.equal(modeName(77), "mode 77");
+});
+
+Deno.test("layout: states of a reset are those of the header", () => {
+  const states = Object.entries(ResetState).map(([name, value]) => [name.toLowerCase(), value]);
+  assert.deepEqual(enumerators("reset_state", "RESET_"), Object.fromEntries(states));
 });
 
 Deno.test("layout: counters are those of the header, in its order", () => {
