@@ -7,12 +7,16 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { parseAddress } from "../lib/address.ts";
 import type { AuthTypeName } from "../lib/bfd/authentication.ts";
 import type { AuthenticationOptions } from "../lib/detect/detect.ts";
+import { assignProbes } from "../lib/detect/naming.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
-import { parseInterface, parsePath, statsFlag, wholeNumber } from "./flags.ts";
+import { parseProbe, type ProbeSpec } from "../lib/probe/spec.ts";
+import { parseInterface, parsePath, parsePositive, statsFlag, wholeNumber } from "./flags.ts";
 
 interface Flags {
   peer?: string[];
   respond: boolean;
+  probe?: ProbeSpec[];
+  "hold-down"?: number;
   local?: string;
   interface?: string;
   interval?: number;
@@ -45,18 +49,21 @@ const AUTH_TYPES = [
 ] as const satisfies AuthTypeName[];
 
 const description =
-  `Watches hosts by BFD heartbeats (RFC 5880, 5881 and 5883) and prints the events up,
-suspect, failed and recovered. The watched host runs "t2cp detect --respond",
-or any other BFD speaker.
+  `Watches hosts by BFD heartbeats (RFC 5880, 5881 and 5883) and by probes, and prints the
+events up, suspect, failed and recovered. The watched host runs
+"t2cp detect --respond", or any other BFD speaker.
 
   On the primary:  t2cp detect --respond
   On the backup:   t2cp detect --peer 10.0.0.1 | t2cp takeover --on failed
   Authenticated:   t2cp detect --peer 10.0.0.1 \\
                      --auth-type meticulous-keyed-sha1 --auth-key-file /etc/t2cp/bfd.key
   Across a router: t2cp detect --peer 192.0.2.1 --multihop
+  The server, too: t2cp detect --peer 10.0.0.1 \\
+                     --probe http://10.0.0.1/health,interval=200,timeout=100,fall=2
 
 The host has failed when no heartbeat came for INTERVAL times MULTIPLIER,
-150 ms unless told otherwise, or when it announces that it goes down.
+150 ms unless told otherwise, or when it announces that it goes down; its
+application, when a probe failed FALL times in a row.
 t2cp-detect(8) tells more.`;
 
 /**
@@ -66,10 +73,10 @@ t2cp-detect(8) tells more.`;
  */
 export const command: Command<CommandContext> = buildCommand({
   docs: {
-    brief: "Watch a host by heartbeats, or answer those who watch this one",
+    brief: "Watch a host by heartbeats and probes, or answer those who watch it",
     fullDescription: description,
     customUsage: [
-      "--peer ADDRESS [--interval MS] [--multiplier N] [--target NAME]",
+      "[--peer ADDRESS]... [--probe PROBE]... [--target NAME] [--hold-down SECONDS]",
       "--respond [--peer ADDRESS]... [--interval MS] [--multiplier N]",
     ],
   },
@@ -88,6 +95,21 @@ export const command: Command<CommandContext> = buildCommand({
         brief: "Answer those who watch this host",
         default: false,
         withNegated: false,
+      },
+      probe: {
+        kind: "parsed",
+        parse: parseProbe,
+        brief: "Ask this, too: tcp://HOST:PORT, http://HOST/PATH or exec:COMMAND; may be repeated",
+        placeholder: "PROBE",
+        variadic: true,
+        optional: true,
+      },
+      "hold-down": {
+        kind: "parsed",
+        parse: parsePositive,
+        brief: "Seconds that a failed host must be good before it has recovered; 0",
+        placeholder: "SECONDS",
+        optional: true,
       },
       local: {
         kind: "parsed",
@@ -203,7 +225,9 @@ export const command: Command<CommandContext> = buildCommand({
       const { interval, multiplier, suspect } = { ...DEFAULTS, ...defined(flags) };
       const targets = peer.map((address) => ({ address, name: flags.target ?? address }));
       const timers = { interval: interval * 1000, multiplier, suspectIntervals: suspect };
-      await detect({ ...common, ...timers, targets }, around);
+      const probes = assignProbes(flags.probe ?? [], peer, flags.target);
+      const holdDown = (flags["hold-down"] ?? 0) * 1e6;
+      await detect({ ...common, ...timers, targets, probes, holdDown }, around);
     }
     await output.close();
   },
@@ -211,21 +235,23 @@ export const command: Command<CommandContext> = buildCommand({
 
 /** Refuses flags that do not go together. */
 function check(flags: Flags): void {
-  const { peer = [], respond, local, suspect, target } = flags;
+  const { peer = [], respond, probe = [], local, suspect, target } = flags;
   if (flags["min-ttl"] !== undefined && !flags.multihop) {
     refuse("--min-ttl has no meaning without --multihop", "give both, or leave it out");
   }
   if (respond) {
     if (target !== undefined) refuse("--target has no meaning with --respond", "leave it out");
     if (suspect !== undefined) refuse("--suspect has no meaning with --respond", "leave it out");
+    if (probe.length > 0) refuse("--probe has no meaning with --respond", "leave it out");
+    if (flags["hold-down"] !== undefined) {
+      refuse("--hold-down has no meaning with --respond", "leave it out");
+    }
     return;
   }
   if (flags["max-sessions"] !== undefined) {
     refuse("--max-sessions has no meaning without --respond", "leave it out");
   }
-  if (peer.length === 0) {
-    refuse("No peer to watch", `give --peer ADDRESS, or --respond to be watched`);
-  }
+  if (peer.length === 0) checkWithoutPeer(flags);
   if (target !== undefined && peer.length > 1) {
     refuse(`--target "${target}" would name several peers`, "watch one peer, or leave it out");
   }
@@ -233,6 +259,19 @@ function check(flags: Flags): void {
   if (twice !== undefined) refuse(`Peer "${twice}" is given twice`, "leave one out");
   if (local !== undefined && peer.includes(local)) {
     refuse(`Peer "${local}" is the local address too`, "give the address of another host");
+  }
+}
+
+/** What is about heartbeats needs them. */
+function checkWithoutPeer(flags: Flags): void {
+  if (flags.probe === undefined) {
+    refuse("No peer to watch", `give --peer ADDRESS or --probe PROBE, or --respond to be watched`);
+  }
+  const names = ["local", "interface", "interval", "multiplier", "auth-type"] as const;
+  const useless = names.find((name) => flags[name] !== undefined) ??
+    (flags.multihop ? "multihop" : undefined);
+  if (useless !== undefined) {
+    refuse(`--${useless} has no meaning without --peer`, "give both, or leave it out");
   }
 }
 

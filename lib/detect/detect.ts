@@ -8,6 +8,8 @@ import type { UdpAddress } from "../../ffi/udp.ts";
 import { familyOf } from "../address.ts";
 import type { AuthTypeName } from "../bfd/authentication.ts";
 import { ExitStatus, Failure } from "../failure.ts";
+import { makeAttempt } from "../probe/make.ts";
+import type { ProbeSpec } from "../probe/spec.ts";
 import { Detector, type DetectorOptions, type Surroundings } from "./detector.ts";
 import { readKey } from "./key_file.ts";
 import {
@@ -52,11 +54,15 @@ export interface AuthenticationOptions {
 
 /** What {@linkcode detect} is told. */
 export interface DetectOptions extends CommonOptions {
-  /** Whom to watch: address, with zone where link-local, and the name that the events give it. */
+  /** Whose heartbeats to watch: address, with zone where link-local, and the name that the events give it. */
   targets: readonly { address: string; name: string }[];
+  /** What else to ask, and about whom. */
+  probes: readonly { spec: ProbeSpec; target: string }[];
+  /** How long a failed target must be good before it has recovered, microseconds. */
+  holdDown: number;
   /** Missed heartbeats that make a failure, 1 to 255. */
   multiplier: number;
-  /** A target is suspect after so many intervals without a packet; never where 0. */
+  /** A target is suspect after so many intervals without a packet, or a failed probe; never where 0. */
   suspectIntervals: number;
 }
 
@@ -76,16 +82,22 @@ export interface RespondOptions extends CommonOptions {
  * @throws {Failure} where the sockets or the key cannot be had
  */
 export async function detect(options: DetectOptions, around: Surroundings): Promise<void> {
-  const { targets, interval, multiplier } = options;
+  const { targets, probes, interval, multiplier, suspectIntervals, holdDown } = options;
   const addresses = targets.map(({ address }) => udpAddress(address, options));
   const families = addresses.map(({ address }) => address.length === 4 ? 4 as const : 6 as const);
   const common = prepare(options, families, around);
   const timers = sameTimers(interval, multiplier);
-  const detector = new Detector({ ...around, ...common, timers });
-  announceStart(options, targets.map(({ address }) => address), multiplier, around);
+  const detector = new Detector({ ...around, ...common, timers, holdDown });
+  announceStart(options, targets.map(({ address }) => address), multiplier, around, {
+    probes: probes.length === 0 ? undefined : probes.map(({ spec }) => spec.name),
+    hold_down_ms: holdDown === 0 ? undefined : holdDown / 1000,
+  });
   targets.forEach(({ address, name }, i) =>
-    detector.watch(addresses[i]!, address, name, options.suspectIntervals)
+    detector.watch(addresses[i]!, address, name, suspectIntervals)
   );
+  for (const { spec, target } of probes) {
+    detector.probe(spec, makeAttempt(spec), target, suspectIntervals > 0);
+  }
   await detector.run();
 }
 
@@ -127,6 +139,7 @@ function announceStart(
   peers: readonly string[],
   multiplier: number | undefined,
   { emitter }: Surroundings,
+  more: Record<string, unknown> = {},
 ): void {
   const { local, interval, multihop, authentication } = options;
   emitter.emit("started", {
@@ -137,6 +150,7 @@ function announceStart(
     interval_ms: interval / 1000,
     multiplier,
     auth_type: authentication?.type,
+    ...more,
     realtime: runRealtime(),
   });
 }

@@ -9,12 +9,17 @@ import type { UdpAddress } from "../../ffi/udp.ts";
 import { State, stateName } from "../bfd/packet.ts";
 import type { AuthKey } from "../bfd/authentication.ts";
 import type { Timers } from "../bfd/session.ts";
-import { formatTime, nowMicros } from "../clock.ts";
 import type { Emitter } from "../event.ts";
+import type { Attempt } from "../probe/attempt.ts";
+import { Prober } from "../probe/prober.ts";
+import type { ProbeSpec } from "../probe/spec.ts";
+import { Agenda } from "./agenda.ts";
 import { type Answering, Endpoint } from "./endpoint.ts";
 import { type Kind, type Network, SINGLE_HOP } from "./network.ts";
 import type { Peer } from "./peers.ts";
+import { Heartbeat, ProbeSignal } from "./signals.ts";
 import { type Report, Verdict } from "./verdict.ts";
+import { type EventSink, millis, Watched } from "./watched.ts";
 
 /** What the loop takes from outside, so that a test can give its own. */
 export interface Surroundings {
@@ -42,6 +47,10 @@ export interface DetectorOptions extends Surroundings {
   answering?: Answering;
   /** A stats event every so many microseconds; none unless given. */
   statsInterval?: number;
+  /** How long a failed target must be good before it has recovered, microseconds; 0 unless given. */
+  holdDown?: number;
+  /** Where events about targets go; the output unless given. */
+  sink?: EventSink;
 }
 
 /** More packets than a socket's default receive buffer holds. */
@@ -65,6 +74,9 @@ const LOOK = 100_000;
 /** The longest time between two turns of the loop, microseconds: a longer one was not asked for. */
 const MAX_WAIT = 200_000;
 
+/** So much later than asked the loop may run without probes being excused, microseconds. */
+const LATE = 1000;
+
 /** The longest that peers are waited for at the end, microseconds. */
 const MAX_LINGER = 1_000_000;
 
@@ -72,7 +84,10 @@ const MAX_LINGER = 1_000_000;
 export class Detector {
   readonly #options: DetectorOptions;
   readonly #endpoint: Endpoint;
+  readonly #watched = new Map<string, Watched>();
   readonly #targets = new Map<Peer, string>();
+  readonly #probes: { name: string; target: string; prober: Prober }[] = [];
+  readonly #agenda = new Agenda();
   readonly #port: number;
   #rest = 0;
   #lookAt = 0;
@@ -97,15 +112,37 @@ export class Detector {
     const { timers, clock } = this.#options;
     const now = clock();
     this.#endpoint.add(address, name, now, (peer) => {
+      const watched = this.#watch(target, suspectIntervals > 0);
+      const heartbeat = new Heartbeat(peer.session);
+      watched.target.signals.push(heartbeat);
       this.#targets.set(peer, target);
       return new Verdict({
         session: peer.session,
         suspectIntervals,
         wantedDetectionTime: timers.requiredMinRxInterval * timers.detectMult,
         now,
-        report: (report, now) => this.#report(peer, target, report, now),
+        report: (report, now) => this.#judged(peer, watched, heartbeat, report, now),
       });
     });
+  }
+
+  /** Lets a probe ask about `target`; where `suspects`, a failed attempt makes it suspect. */
+  probe(spec: ProbeSpec, attempt: Attempt, target: string, suspects: boolean): void {
+    const { clock, random, network } = this.#options;
+    const watched = this.#watch(target, suspects);
+    const { name } = spec;
+    const concluded = (now: number): void => {
+      this.#tellOfProbe(spec, target, prober);
+      watched.target.update(now);
+      this.#agenda.settle(watched.target);
+      this.#agenda.settle(prober);
+      network.wake();
+    };
+    const prober = new Prober({ rhythm: spec, attempt, clock, random, concluded }, clock());
+    watched.probers.push(prober);
+    watched.target.signals.push(new ProbeSignal(spec.kind, name, prober));
+    this.#probes.push({ name, target, prober });
+    this.#agenda.settle(prober);
   }
 
   /** Runs until the stop signal, tells the peers then, and closes the network. */
@@ -120,11 +157,14 @@ export class Detector {
         this.#drain();
         const now = clock();
         this.#endpoint.excuse(now - expected, now);
+        this.#excuseProbes(now - expected);
         if (stop.aborted && end === Infinity) end = this.#beginStop(now);
         this.#endpoint.tick(now);
+        this.#agenda.tick(now);
         if (now >= end || this.#endpoint.stopped) break;
         if (now >= this.#nextStats) this.#stats(now);
-        const next = Math.min(this.#endpoint.nextDeadline(), this.#nextStats, end);
+        const deadline = Math.min(this.#endpoint.nextDeadline(), this.#agenda.next);
+        const next = Math.min(deadline, this.#nextStats, end);
         expected = Math.min(Math.max(next, now), now + MAX_WAIT);
         const rest = this.#restTime(now);
         if (expected < now + rest) {
@@ -136,8 +176,18 @@ export class Detector {
       }
     } finally {
       stop.removeEventListener("abort", wake);
+      await Promise.all(this.#probes.map(({ prober }) => prober.close()));
       this.#endpoint.close();
       await network.close();
+    }
+  }
+
+  /** Time in which this process did not run does not count against those who are asked. */
+  #excuseProbes(late: number): void {
+    if (late < LATE) return;
+    for (const { prober } of this.#probes) {
+      prober.excuse(late);
+      this.#agenda.settle(prober);
     }
   }
 
@@ -172,47 +222,54 @@ export class Detector {
     return now + Math.min(Math.max(0, ...times), MAX_LINGER);
   }
 
-  #report(peer: Peer, target: string, report: Report, now: number): void {
+  #watch(name: string, suspects: boolean): Watched {
+    const { clock, emitter, sink = emitter, holdDown = 0 } = this.#options;
+    let watched = this.#watched.get(name);
+    if (watched === undefined) {
+      watched = new Watched({ name, holdDown, suspects, sink, clock });
+      this.#watched.set(name, watched);
+    }
+    return watched;
+  }
+
+  #judged(peer: Peer, watched: Watched, heartbeat: Heartbeat, report: Report, now: number): void {
     const { emitter, timers } = this.#options;
-    // The wall clock is asked once, so that equal times stay equal.
-    const offset = nowMicros() - this.#options.clock();
-    const wall = (time: number): string => formatTime(time + offset);
-    switch (report.type) {
-      case "up":
-        emitter.emit("up", { target });
-        break;
-      case "suspect":
-        emitter.emit("suspect", { target, last_seen: wall(report.lastSeen) });
-        break;
-      case "failed": {
-        const { cause, lastSeen, evidence } = report;
-        emitter.emit("failed", {
-          target,
-          level: "host",
-          cause,
-          evidence: [{ ...evidence, last: wall(evidence.last) }],
-          last_seen: wall(lastSeen),
-          detection_ms: millis(now - lastSeen),
-        });
-        break;
-      }
-      case "recovered": {
-        const { after, since } = report;
-        emitter.emit("recovered", { target, after, lasted_ms: millis(now - since) });
-        break;
-      }
-      case "silent":
-        emitter.emit("warning", { target, message: this.#silence(peer) });
-        break;
-      case "slow": {
-        const { session } = peer;
-        const wanted = millis(timers.requiredMinRxInterval * timers.detectMult);
-        const message = `A failure of "${target}" is detected after ` +
-          `${millis(session.detectionTime)} ms instead of ${wanted}: its BFD transmits every ` +
-          `${millis(session.receiveInterval)} ms with multiplier ${session.remoteDetectMult}`;
-        emitter.emit("warning", { target, message });
-        break;
-      }
+    const target = watched.name;
+    if (report.type === "silent") {
+      emitter.emit("warning", { target, message: this.#silence(peer) });
+    } else if (report.type === "slow") {
+      const { session } = peer;
+      const wanted = millis(timers.requiredMinRxInterval * timers.detectMult);
+      const message = `A failure of "${target}" is detected after ` +
+        `${millis(session.detectionTime)} ms instead of ${wanted}: its BFD transmits every ` +
+        `${millis(session.receiveInterval)} ms with multiplier ${session.remoteDetectMult}`;
+      emitter.emit("warning", { target, message });
+    } else {
+      heartbeat.take(report);
+      watched.target.update(now);
+      this.#agenda.settle(watched.target);
+    }
+  }
+
+  /** Says once that a probe cannot work, or does what it should not. */
+  #tellOfProbe({ name, fall }: ProbeSpec, target: string, prober: Prober): void {
+    const warn = (kind: string, message: () => string): void => {
+      this.#endpoint.warn(`${kind} ${name}`, message);
+    };
+    if (prober.state === "waiting" && prober.failures >= fall) {
+      warn(
+        "waiting",
+        () =>
+          `Probe "${name}" of "${target}" has not been good yet, and counts from then on: ` +
+          prober.reason,
+      );
+    }
+    if (prober.counters.killed > 0) {
+      warn(
+        "killed",
+        () =>
+          `The command of probe "${name}" left processes behind or took too long, and was killed`,
+      );
     }
   }
 
@@ -242,13 +299,19 @@ export class Detector {
         detection_time_ms: millis(peer.session.detectionTime),
         ...peer.counters,
       })),
+      probes: this.#probes.map(({ name, target, prober }) => ({
+        probe: name,
+        target,
+        state: prober.state,
+        ...prober.counters,
+      })),
+      targets: [...this.#watched.values()].map(({ name, target }) => ({
+        target: name,
+        state: target.state,
+        flaps: target.flaps,
+      })),
       discarded: Object.fromEntries(this.#endpoint.discarded),
       send_errors: this.#endpoint.sendErrors,
     });
   }
-}
-
-/** Microseconds as milliseconds, to three digits. */
-function millis(micros: number): number {
-  return Math.round(micros) / 1000;
 }

@@ -37,6 +37,7 @@ export class VirtualNetwork implements Network {
   readonly queue: Datagram[] = [];
   readonly hosts: Map<string, Host> = new Map();
   #plan: { at: number; act: () => void }[] = [];
+  #woken = false;
 
   /** Puts a host with a session on the network. */
   host(address: string, options: Partial<SessionOptions> = {}): Host {
@@ -104,7 +105,7 @@ export class VirtualNetwork implements Network {
     await Promise.resolve();
     const end = Math.max(this.now, Math.min(this.now + micros, this.now + 250_000)) +
       this.oversleep;
-    while (this.now < end && (this.queue.length === 0 || resting)) {
+    while (this.now < end && !this.#woken && (this.queue.length === 0 || resting)) {
       const planned = Math.min(...this.#plan.map(({ at }) => at));
       let next = Math.min(end, planned);
       for (const { session } of this.hosts.values()) next = Math.min(next, session.nextDeadline());
@@ -112,15 +113,20 @@ export class VirtualNetwork implements Network {
       const due = this.#plan.filter(({ at }) => at <= this.now);
       this.#plan = this.#plan.filter(({ at }) => at > this.now);
       for (const { act } of due) act();
+      // What waits for it, such as a probe's attempt, goes on.
+      if (due.length > 0) { for (let i = 0; i < 8; i++) await Promise.resolve(); }
       for (const { session } of this.hosts.values()) session.tick(this.now);
     }
+    this.#woken = false;
   }
 
   rest(micros: number): Promise<void> {
     return this.wait(micros, true);
   }
 
-  wake(): void {}
+  wake(): void {
+    this.#woken = true;
+  }
 
   close(): Promise<void> {
     this.closed = true;
