@@ -51,6 +51,9 @@ const CAPABILITIES: readonly [name: string, bit: bigint][] = [
   ["CAP_BPF", 39n],
 ];
 
+/** By which the kernel tells a control group's programs that a connection closes. */
+const CLOSE_HOOK = "__cgroup_bpf_run_filter_sock_ops";
+
 /** A replica's receive buffer must take what the primary's took: bytes of tcp_rmem's default and maximum. */
 const RECEIVE_BUFFER = 16 << 20;
 
@@ -58,6 +61,7 @@ const RECEIVE_BUFFER = 16 << 20;
 export async function examine(role: Role, patient: Patient): Promise<Finding[]> {
   const findings = [...privileges(patient)];
   if (role !== "primary") findings.push(...libraries(patient));
+  else findings.push(...guardNeeds(patient));
   if (role === "backup") findings.push(...backupSettings(patient), ...await serviceChecks(patient));
   if (role === "gateway") findings.push(...gatewaySettings(patient));
   if (role !== "gateway") findings.push(mptcp(patient, role));
@@ -84,6 +88,23 @@ function* libraries(patient: Patient): Generator<Finding> {
       mend: `apt-get install ${debianPackage}`,
     };
   }
+}
+
+/** What `guard` needs; a primary does without it, and its clients see each crash of the server then. */
+function* guardNeeds({ hasLibrary, host }: Patient): Generator<Finding> {
+  yield hasLibrary("libbpf.so.1") ? { check: "libbpf.so.1", state: "ok", found: "there" } : {
+    check: "libbpf.so.1",
+    state: "advice",
+    found: "cannot be opened: t2cp guard needs it",
+    mend: "apt-get install libbpf1",
+  };
+  const check = "control groups";
+  yield host.hasKernelFunction(CLOSE_HOOK) ? { check, state: "ok", found: "there" } : {
+    check,
+    state: "advice",
+    found: "the kernel has no BPF programs for them: t2cp guard needs these",
+    mend: "run a kernel with CONFIG_CGROUP_BPF",
+  };
 }
 
 function* backupSettings(patient: Patient): Generator<Finding> {

@@ -26,7 +26,7 @@ import { readGuardEvent } from "./layout.ts";
 import { MainProcesses, type ProcessSources, type UnitAsker } from "./processes.ts";
 import { attachProbes, configure, guardKind, readGuardCounters } from "./programs.ts";
 import { Release } from "./release.ts";
-import { type OnWorker, Verdict } from "./verdict.ts";
+import { type OnWorker, rehearse, Verdict } from "./verdict.ts";
 
 /** Longest wait for records, in microseconds; a stop waits no longer. */
 const WAIT = 250_000;
@@ -90,6 +90,7 @@ export async function runGuard(
       using mains = new MainProcesses(options, instance.map("watched"), options.askUnit);
       using _probes = attachProbes(instance, runDir, options.controlGroup);
       await mains.start();
+      await rehearse(options);
       warnOfOlder(readGuardCounters(instance)["older_refused"]!, emitter);
       emitter.emit("started", {
         ...record,

@@ -5,7 +5,8 @@
  */
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { formatTime, nowMicros } from "../clock.ts";
-import type { Emitter } from "../event.ts";
+import { Emitter } from "../event.ts";
+import { NdjsonWriter } from "../ndjson.ts";
 import type { GuardEvent } from "./layout.ts";
 import { describeExit, isCrash } from "./processes.ts";
 
@@ -149,6 +150,22 @@ export class Verdict {
       crashed,
     });
   }
+}
+
+/** How often {@linkcode rehearse} goes through a failure. */
+const REHEARSALS = 50;
+
+/** Goes through failures that nobody hears of: code that runs for the first time takes its time. */
+export async function rehearse(options: VerdictOptions): Promise<void> {
+  const writer = new NdjsonWriter({ write: (bytes) => Promise.resolve(bytes.length) });
+  const emitter = new Emitter("guard", writer);
+  const mains: Mains = { named: false, complete: true, pids: [], remove: () => false };
+  for (let pid = 1; pid <= REHEARSALS; pid++) {
+    const verdict = new Verdict({ ...options, onWorker: "fail" }, mains, emitter);
+    verdict.take({ type: "crash", pid, ns: monotonicMicros() * 1000, exitCode: 9, name: "" });
+    verdict.tick();
+  }
+  await emitter.close();
 }
 
 /** The wall-clock time of an event. */

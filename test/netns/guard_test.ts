@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { nowMicros } from "../../lib/clock.ts";
+import { readPidFile } from "../../lib/guard/processes.ts";
 import { State } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
 import { assertOpen, ended, type GuardStage, guardTest, kill, service } from "./guard_stage.ts";
@@ -277,5 +278,71 @@ guardTest("guard: refuses processes and control groups that are not there", asyn
     await process.end("SIGTERM");
     assert.match(process.stderr, message);
     assert.equal(await stage.filters(), "");
+  }
+});
+
+const NGINX = "/usr/sbin/nginx";
+
+/** Starts nginx with two workers on the stage's server host, and returns its master's number. */
+async function startNginx(
+  stage: GuardStage,
+  port: number,
+): Promise<{ main: number; pidFile: string }> {
+  const at = (name: string): string => join(stage.directory, name);
+  const pidFile = at("nginx.pid");
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    .map((name) => `${name}_temp_path ${at(name)};`);
+  await Deno.writeTextFile(
+    at("nginx.conf"),
+    `daemon off; user root; worker_processes 2; pid ${pidFile}; error_log ${at("error.log")};
+    events {} http { access_log off; sendfile on; ${temporary.join(" ")}
+    server { listen ${service(port)}; root ${stage.directory}; } }`,
+  );
+  await Deno.writeTextFile(at("small"), "small");
+  await Deno.writeTextFile(at("large"), "");
+  await Deno.truncate(at("large"), 1 << 28);
+  const child = stage.spawn([NGINX, "-c", at("nginx.conf"), "-e", at("error.log")]);
+  await child.stdout.cancel();
+  const { pid } = child;
+  await poll(
+    "nginx",
+    async () => (await stage.hosts.output("a", "ss", "-Hltn")).includes(`:${port}`),
+  );
+  await poll("its pid file", () => readPidFile(pidFile) === pid);
+  return { main: pid, pidFile };
+}
+
+const request = (path: string): string => `GET /${path} HTTP/1.1\r\nHost: x\r\n\r`;
+
+guardTest("guard: nginx killed as a whole, and stopped in order", async (stage) => {
+  const { main, pidFile } = await startNginx(stage, 8013);
+  const guard = await stage.guard("--service", service(8013), "--pidfile", pidFile);
+  const large = await stage.client(8013, request("large"));
+  await large.receive(1 << 20);
+  const idle = await stage.client(8013, request("small"));
+  const workers = (await Deno.readTextFile(`/proc/${main}/task/${main}/children`)).trim();
+  for (const pid of [main, ...workers.split(" ").map(Number)]) kill(pid);
+  const failed = await guard.next("failed");
+  assert.equal((failed.evidence as Record<string, unknown>[])[0]?.name, "nginx");
+  await idle.send("\n");
+  await stage.counts("hidden_rst", 1);
+  // The rest of what was on its way; then nothing.
+  while (large.tryReceive(1 << 20) !== undefined);
+  await stage.counts("hidden_fin", 1);
+  assertOpen(large, "a download");
+  assertOpen(idle, "kept alive");
+  await guard.end("SIGTERM");
+
+  for (const [port, signal] of [[8014, "SIGTERM"], [8015, "SIGQUIT"]] as const) {
+    await Deno.remove(pidFile).catch(() => {});
+    const again = await startNginx(stage, port);
+    const second = await stage.guard("--service", service(port), "--pidfile", pidFile);
+    const kept = await stage.client(port, request("small"));
+    Deno.kill(again.main, signal);
+    await ended(kept);
+    const exit = await second.next("process.exit");
+    assert.deepEqual([exit.pid, exit.main, exit.crashed], [again.main, true, false]);
+    await second.end("SIGTERM");
+    assert.ok(!second.events.some(({ type }) => type === "failed"), signal);
   }
 });

@@ -109,6 +109,20 @@ const ailments: [name: string, role: Role, made: Patient, state: string, mend: R
     "advice",
     /arp_ignore=1/,
   ],
+  [
+    "no libbpf for guard",
+    "primary",
+    patient({}, { hasLibrary: without("bpf") }),
+    "advice",
+    /libbpf1/,
+  ],
+  [
+    "no programs at control groups",
+    "primary",
+    patient({}, { kernel: false }),
+    "advice",
+    /CONFIG_CGROUP_BPF/,
+  ],
   ["MPTCP on", "primary", patient({ "net/mptcp/enabled": "1" }), "advice", /enabled=0/],
   ["no forwarding", "gateway", patient({ "net/ipv4/ip_forward": "0" }), "advice", /ip_forward=1/],
 ];
