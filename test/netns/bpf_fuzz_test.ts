@@ -320,6 +320,16 @@ withShadow("frames cut at every byte", (shadow) => {
   }
 });
 
+withShadow("chains of as many headers as are read, cut at every byte", (shadow) => {
+  const ends = { source: IPV6.own, destination: ALL_NODES, target: IPV6.service };
+  for (const count of [15, 16, 17]) {
+    const frame = neighbour(136, ends, Array(count).fill(DESTINATION));
+    for (let length = 54; length <= frame.length; length++) {
+      assertHeeded(shadow, frame.slice(0, length));
+    }
+  }
+});
+
 withShadow("frames of nothing but noise", (shadow) => {
   fc.assert(
     fc.property(
