@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Family } from "../../lib/address.ts";
 import { Namespace, State, TcpSocket } from "../fixture/socket.ts";
-import { poll, within } from "../fixture/wait.ts";
+import { PATIENCE, poll, within } from "../fixture/wait.ts";
 import { isRoot, type Process, TwoHosts } from "./two_hosts.ts";
 
 const SERVER = fileURLToPath(new URL("./guard_server.py", import.meta.url));
@@ -80,7 +80,7 @@ export class GuardStage {
       : ["sh", "-c", `echo $$ >"${controlGroup}/cgroup.procs"; exec "$@"`, "sh"];
     const child = this.spawn([...enter, "python3", SERVER, `${port}`, ...args]);
     const reader = child.stdout.getReader();
-    const { value } = await within(15_000, reader.read(), "a listening server");
+    const { value } = await within(PATIENCE, reader.read(), "a listening server");
     await reader.cancel();
     const pids = new TextDecoder().decode(value).trim().split(" ").map(Number);
     return { main: child.pid, pids, status: child.status };
@@ -171,7 +171,7 @@ export async function ended(socket: TcpSocket): Promise<void> {
   await poll(
     "the end of the connection",
     () => socket.tryReceive(1 << 20)?.length === 0,
-    15_000,
+    PATIENCE,
     5,
   );
 }

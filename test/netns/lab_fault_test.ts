@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-import { parseEvent } from "../../lib/event.ts";
-import { t2cp } from "../cli/t2cp.ts";
-import { isRoot, withLab } from "./lab.ts";
+import { isRoot, labEvents, withLab } from "./lab.ts";
 
 const ignore = !isRoot;
 
@@ -19,13 +17,7 @@ for (const [failure, server, workload, family, size] of CASES) {
       withLab(async (lab) => {
         const args = ["--failure", failure, "--server", server, "--workload", workload];
         const amount = ["--family", family, "--size", size];
-        const outcome = await t2cp("lab", "run", "--json", ...lab.flags, ...args, ...amount);
-        assert.equal(outcome.status, 0, outcome.stderr + outcome.stdout);
-        const events = outcome.stdout.trimEnd().split("\n").map((line) => {
-          const event = parseEvent(line);
-          assert.ok(typeof event === "object", `${event}: ${line}`);
-          return event;
-        });
+        const events = await labEvents("lab", "run", "--json", ...lab.flags, ...args, ...amount);
         const result = events.at(-1)!;
         assert.deepEqual(
           [result.type, result.ok, result.failure, result.server, result.early_ends],
