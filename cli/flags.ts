@@ -64,6 +64,16 @@ export function parsePath(text: string): string {
 }
 
 /**
+ * A name for events; not empty.
+ *
+ * @throws {Failure} with status USAGE
+ */
+export function parseName(text: string): string {
+  if (text === "") refuse(text, "a name", `write one such as "primary"`);
+  return text;
+}
+
+/**
  * The name of a network interface: 1 to 15 bytes, no slash, colon or white space (kernel's
  * `dev_valid_name`). Whether it exists is the command's question.
  *

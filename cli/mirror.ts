@@ -9,7 +9,14 @@ import { isMac, parseAddress } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runMirror } from "../lib/mirror/mirror.ts";
 import { withOutput } from "./context.ts";
-import { parseInterface, runDirFlag, serviceFlag, statsFlag, wholeNumber } from "./flags.ts";
+import {
+  parseInterface,
+  parseName,
+  runDirFlag,
+  serviceFlag,
+  statsFlag,
+  wholeNumber,
+} from "./flags.ts";
 
 interface Flags {
   interface: string;
@@ -20,6 +27,9 @@ interface Flags {
   commit: boolean;
   commitTimeout?: number;
   holdResets: number;
+  unanswered?: number;
+  resets?: number;
+  target?: string;
   flows: boolean;
   stats?: number;
   runDir: string;
@@ -41,8 +51,17 @@ async function mirror(flags: Flags): Promise<void> {
       mend: "give both, or neither",
     });
   }
-  const { commitTimeout = COMMIT_TIMEOUT } = flags;
-  const options = { ...flags, commitTimeout, services: flags.service };
+  if (
+    flags.target !== undefined && flags.unanswered === undefined && flags.resets === undefined
+  ) {
+    throw new Failure(
+      ExitStatus.USAGE,
+      `Flag "--target" is of no use without "--unanswered" or "--resets"`,
+      { mend: "give one of them, or leave it out" },
+    );
+  }
+  const { commitTimeout = COMMIT_TIMEOUT, target = flags.primary } = flags;
+  const options = { ...flags, commitTimeout, target, services: flags.service };
   await withOutput("mirror", ({ emitter, stop }) => runMirror(options, emitter, stop));
 }
 
@@ -100,6 +119,27 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "MS",
         default: String(HOLD_RESETS),
       },
+      unanswered: {
+        kind: "parsed",
+        parse: wholeNumber(10, 60_000),
+        brief: "Suspect a primary that leaves clients unanswered for longer, 10 to 60000 ms",
+        placeholder: "MS",
+        optional: true,
+      },
+      resets: {
+        kind: "parsed",
+        parse: wholeNumber(1, 1_000_000),
+        brief: "Suspect a primary that sends as many resets within a second",
+        placeholder: "N",
+        optional: true,
+      },
+      target: {
+        kind: "parsed",
+        parse: parseName,
+        brief: "Name of the primary in such events; what --primary says unless given",
+        placeholder: "NAME",
+        optional: true,
+      },
       flows: { kind: "boolean", brief: "Report every opened and closed flow", default: false },
       stats: statsFlag,
       runDir: runDirFlag,
@@ -117,11 +157,16 @@ before both servers have the bytes.
 Resets of the primary wait for --hold-resets: those of a dying process must not reach the client
 before the backup has taken over. Where it has not by then, they go on.
 
+With --unanswered and --resets the clients' traffic itself raises suspicion, which "t2cp detect"
+takes as a reason to probe at once.
+
 Examples, on the gateway:
   t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80
   t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80 \\
     --commit --commit-timeout 500
   t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80 \\
-    --hold-resets 1000`,
+    --hold-resets 1000
+  t2cp mirror --interface br0 --primary 10.77.0.11 --backup 10.77.0.12 --service 10.77.0.100:80 \\
+    --unanswered 300 --resets 20 --target primary`,
   },
 });

@@ -10,8 +10,6 @@
 
 #include "packet.h"
 
-#define MAX_SERVICES 64
-
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

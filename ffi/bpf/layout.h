@@ -64,6 +64,9 @@ LAYOUT_SIZE(flow_key, 36);
 #define SERVICE_KNOWN 1
 #define SERVICE_JOIN 2
 #define SERVICE_WSCALE 8
+/* Of mirror.bpf.c: from this bit on stands the place of the service in the `resets` of struct signals. */
+#define SERVICE_PLACE 8
+#define MAX_SERVICES 64
 
 enum mode {
 	/* The replica is silent. */
@@ -279,6 +282,7 @@ struct mirror_control {
 };
 #define MIRROR_PAYLOAD 2   /* copy the primary's segments whole, not just their headers */
 #define MIRROR_COMMIT 4    /* tell the client only what both servers have acknowledged */
+#define MIRROR_ANSWERS 8   /* look for clients that the primary does not answer */
 LAYOUT(mirror_control, primary_mac, 0);
 LAYOUT(mirror_control, backup_mac, 6);
 LAYOUT(mirror_control, own_mac, 12);
@@ -316,9 +320,24 @@ LAYOUT_SIZE(reset, 24);
 /* The one element of the map `signals` of mirror.bpf.c, which user space looks at every few milliseconds. */
 struct signals {
 	__u64 resets_noted;    /* flows of which a reset was held back */
+	__u64 resets[64];      /* MAX_SERVICES; resets of the primary, also those that refuse a connection */
 };
 LAYOUT(signals, resets_noted, 0);
-LAYOUT_SIZE(signals, 8);
+LAYOUT(signals, resets, 8);
+LAYOUT_SIZE(signals, 520);
+
+/* A flow whose client waits for an answer, in the map `waiting` of mirror.bpf.c. */
+#define MAX_WAITING 256
+struct waiting {
+	__u64 since_ns;        /* CLOCK_MONOTONIC; 0 where none waits */
+	__u32 hash;            /* of the flow */
+	struct flow_key key;
+	__u64 zero[2];         /* a cache line */
+};
+LAYOUT(waiting, since_ns, 0);
+LAYOUT(waiting, hash, 8);
+LAYOUT(waiting, key, 12);
+LAYOUT_SIZE(waiting, 64);
 
 /*
  * Output commit: what both servers have acknowledged of a flow, and what its client knows of it. Sequence numbers are
@@ -387,7 +406,8 @@ enum mirror_counter {
 	MIRROR_WITHHELD,            /* the primary's acknowledgements that told the client nothing new then */
 	MIRROR_COMMITTED,           /* commit frames that became the client's acknowledgement */
 	MIRROR_FLOWS_UNPROTECTED,   /* flows whose client hears the primary alone */
-	MIRROR_RESETS_HELD,         /* resets of the primary that were held back */
+	MIRROR_RESETS,              /* resets of the primary */
+	MIRROR_RESETS_HELD,         /* of these, those that were held back */
 	MIRROR_RESETS_PASSED,       /* flows of which one went on after the bound */
 	MIRROR_RESETS_DROPPED,      /* resets that did not, since the service had moved */
 	MIRROR_RESETS_NOT_HELD,     /* resets that passed at once, since too many were held back */

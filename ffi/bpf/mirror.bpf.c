@@ -12,6 +12,7 @@
 #include "commit.h"
 #include "commit_reply.h"
 #include "reset.h"
+#include "answer.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -96,6 +97,8 @@ int mirror_egress(struct __sk_buff *skb)
 		if (c->flags & MIRROR_COMMIT && p.flags & TCP_FIN)
 			follow_client_fin(&p, &key);
 	}
+	if (c->flags & MIRROR_ANSWERS)
+		await_answer(&p);
 	count(MIRROR_TO_PRIMARY);
 	add(MIRROR_TO_PRIMARY_BYTES, skb->len);
 	copy_to_backup(skb, c, macs, 0);
@@ -107,11 +110,14 @@ static __noinline int from_primary(struct __sk_buff *skb, const struct mirror_co
 {
 	struct flow_key key;
 	struct packet p;
+	__u32 service;
 
-	if (!read_ip(skb, &p) || !read_tcp(skb, &p) || !is_service(&p.source, p.source_port))
+	if (!read_ip(skb, &p) || !read_tcp(skb, &p) || !(service = service_value(&p.source, p.source_port)))
 		return PASS;
 	flow_of(&p, false, &key);
-	if (p.flags & (TCP_SYN | TCP_RST) && hold_back(skb, c, &p, &key))
+	if (c->flags & MIRROR_ANSWERS)
+		note_answer(&p);
+	if (p.flags & (TCP_SYN | TCP_RST) && hold_back(skb, c, &p, &key, service))
 		return TC_ACT_STOLEN;
 	if (c->flags & WANT_FLOW_EVENTS)
 		follow_flow(&p, &key, FIN_OF_PRIMARY);

@@ -54,6 +54,16 @@ static __always_inline bool is_refusal(const struct packet *p)
 	return p->flags & TCP_ACK && !p->seq;
 }
 
+static __always_inline void count_reset(__u32 service)
+{
+	__u32 zero = 0;
+	struct signals *s = bpf_map_lookup_elem(&signals, &zero);
+
+	count(MIRROR_RESETS);
+	if (s)
+		__sync_fetch_and_add(&s->resets[service >> SERVICE_PLACE & (MAX_SERVICES - 1)], 1);
+}
+
 /* Notes a reset. False where there is no room. */
 static __always_inline bool note_reset(const struct packet *p, const struct flow_key *key, __u64 now)
 {
@@ -121,14 +131,17 @@ static __always_inline bool hold_reset(struct __sk_buff *skb, const struct mirro
  * reset's number says that it is old.
  */
 static __noinline bool hold_back(struct __sk_buff *skb, const struct mirror_control *c, const struct packet *p,
-				 const struct flow_key *key)
+				 const struct flow_key *key, __u32 service)
 {
 	bool held = false;
 
-	if (p->flags & TCP_RST)
+	if (p->flags & TCP_RST) {
+		if (skb->mark != MARK_RESET)
+			count_reset(service);
 		held = hold_reset(skb, c, p, key);
-	else if (p->flags & TCP_ACK)
+	} else if (p->flags & TCP_ACK) {
 		bpf_map_delete_elem(&resets, key);
+	}
 	skb->mark = skb->mark == MARK_RESET ? 0 : skb->mark;
 	return held;
 }

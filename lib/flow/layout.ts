@@ -29,8 +29,14 @@ export const MARK_RESET = 0x74326373;
 /** The EtherType of commit frames. */
 export const ETHERTYPE_COMMIT = 0x88b5;
 
-/** Bits of the values of the map `services`, and the place of the window scale in them. */
-export const ServiceValue = { KNOWN: 1, JOIN: 2, WSCALE: 8 } as const;
+/**
+ * Bits of the values of the map `services`, and where further numbers begin in them: the window scale for `shadow`, the
+ * service's place in {@linkcode SIGNALS}.resets for `mirror`.
+ */
+export const ServiceValue = { KNOWN: 1, JOIN: 2, WSCALE: 8, PLACE: 8 } as const;
+
+/** The most services and addresses. */
+export const MAX_SERVICES = 64;
 
 /** `struct stranger`: offsets and size. */
 export const STRANGER = { stamp: 0, client_end: 4, size: 8 } as const;
@@ -55,6 +61,9 @@ export const MIRROR_PAYLOAD = 2;
 
 /** Flag of `struct mirror_control`: tell the client only what both servers have acknowledged. */
 export const MIRROR_COMMIT = 4;
+
+/** Flag of `struct mirror_control`: look for clients that the primary does not answer. */
+export const MIRROR_ANSWERS = 8;
 
 /** Bits of {@linkcode Flow.options}. */
 export const Option = { WSCALE: 1, SACK: 2, TIMESTAMPS: 4, ECN: 8 } as const;
@@ -99,7 +108,13 @@ export const ResetState = { HELD: 0, PASSED: 1, DROPPED: 2 } as const;
 export const RESET = { since_ns: 0, seq: 8, ack: 12, flags: 16, state: 17, size: 24 } as const;
 
 /** `struct signals`: offsets and size. */
-export const SIGNALS = { resets_noted: 0, size: 8 } as const;
+export const SIGNALS = { resets_noted: 0, resets: 8, size: 520 } as const;
+
+/** `struct waiting`: offsets and size. */
+export const WAITING = { since_ns: 0, hash: 8, key: 12, size: 64 } as const;
+
+/** Elements of the map `waiting`. */
+export const MAX_WAITING = 256;
 
 /** `struct commit`: offsets and size. */
 export const COMMIT = {
@@ -240,6 +255,7 @@ export const mirrorCounters: readonly string[] = [
   "withheld",
   "committed",
   "flows_unprotected",
+  "resets",
   "resets_held",
   "resets_passed",
   "resets_dropped",

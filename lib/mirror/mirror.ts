@@ -9,12 +9,16 @@ import { ExitStatus, Failure } from "../failure.ts";
 import {
   COMMIT,
   HEARING,
+  MIRROR_ANSWERS,
   MIRROR_COMMIT,
   MIRROR_CONTROL,
   MIRROR_PAYLOAD,
   mirrorCounters,
   RESET,
+  serviceKey,
+  ServiceValue,
   SIGNALS,
+  WAITING,
   WANT_FLOW_EVENTS,
 } from "../flow/layout.ts";
 import { macOf } from "../host/links.ts";
@@ -33,6 +37,7 @@ import { requireHandled } from "../program/services.ts";
 import { writeServices } from "../shadow/programs.ts";
 import { CommitWatch } from "./commit.ts";
 import { resolveMac } from "./neighbour.ts";
+import { PassiveWatch } from "./passive.ts";
 import { HeldResets } from "./resets.ts";
 
 /** Programs and maps of `mirror`. */
@@ -49,6 +54,7 @@ export const mirrorKind: InstanceKind = {
     hearing: HEARING.size,
     resets: RESET.size,
     signals: SIGNALS.size,
+    waiting: WAITING.size,
     counters: 8,
     events: 0,
   },
@@ -74,6 +80,12 @@ export interface MirrorOptions {
   commitTimeout: number;
   /** For how long resets of the primary are held back, in milliseconds; 0 for not at all. */
   holdResets: number;
+  /** What the events of a suspicion call the primary. */
+  target: string;
+  /** How long a client may wait for an answer before the primary is suspect, in milliseconds; for ever unless given. */
+  unanswered?: number;
+  /** How many resets of the primary within a second make it suspect; any number does not unless given. */
+  resets?: number;
   /** Report opened and closed flows. */
   flows: boolean;
   /** Seconds between `stats` events. */
@@ -119,19 +131,28 @@ export async function runMirror(
     value.set(backup, MIRROR_CONTROL.backup_mac);
     value.set(own, MIRROR_CONTROL.own_mac);
     const flags = (options.flows ? WANT_FLOW_EVENTS : 0) |
-      (options.payload ? MIRROR_PAYLOAD : 0) | (options.commit ? MIRROR_COMMIT : 0);
+      (options.payload ? MIRROR_PAYLOAD : 0) | (options.commit ? MIRROR_COMMIT : 0) |
+      (options.unanswered !== undefined ? MIRROR_ANSWERS : 0);
     const view = new DataView(value.buffer);
     view.setUint32(MIRROR_CONTROL.flags, flags, true);
     view.setUint32(MIRROR_CONTROL.commit_timeout, options.commitTimeout, true);
     view.setUint32(MIRROR_CONTROL.hold_resets, options.holdResets, true);
     writeServices(instance.map("services"), options.services);
+    numberServices(instance, options.services);
     instance.map("control").update(new Uint8Array(4), value);
   };
   using instance = openRecorded(runDir, options.interface, reclaim, prepare);
   try {
+    using passive = new PassiveWatch(instance, emitter, {
+      target: options.target,
+      services: options.services,
+      unanswered: options.unanswered && options.unanswered * 1000,
+      resets: options.resets,
+    });
     const read = (): Record<string, number> => {
       const sums = instance.map("counters").sums();
-      return Object.fromEntries(mirrorCounters.map((name, index) => [name, sums[index] ?? 0]));
+      const counters = mirrorCounters.map((name, index) => [name, sums[index] ?? 0]);
+      return { ...Object.fromEntries(counters), ...passive.counters };
     };
     using commit = options.commit
       ? new CommitWatch(instance, emitter, { primary, own }, options.commitTimeout)
@@ -145,6 +166,8 @@ export async function runMirror(
       backup: formatMac(backup),
       ...(options.commit ? { commit_timeout_ms: options.commitTimeout } : {}),
       hold_resets_ms: options.holdResets,
+      unanswered_ms: options.unanswered,
+      resets: options.resets,
       adopted: instance.adopted,
     });
     let failed = 0;
@@ -163,12 +186,21 @@ export async function runMirror(
     };
     commit?.start();
     resets.start();
+    passive.start();
     await pumpEvents(instance.map("events"), emitter, stop, { each, due: () => stats.due() });
     resets.end();
     stats.emit();
   } finally {
     instance.clear();
     removeRecord(runDir, "mirror");
+  }
+}
+
+/** Tells the programs the place of each service in the counts of resets. */
+function numberServices(instance: Instance, services: readonly Service[]): void {
+  for (const [place, { address, port }] of services.entries()) {
+    const value = new Uint32Array([ServiceValue.KNOWN | place << ServiceValue.PLACE]);
+    instance.map("services").update(serviceKey(address, port), new Uint8Array(value.buffer));
   }
 }
 

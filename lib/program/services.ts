@@ -5,9 +5,7 @@
  */
 import { formatService, type Service } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-
-/** Slots of the map `services` (MAX_SERVICES in ffi/bpf), one a service and one an address. */
-const SLOTS = 64;
+import { MAX_SERVICES } from "../flow/layout.ts";
 
 /**
  * Refuses what the programs do not handle.
@@ -24,8 +22,8 @@ export function requireHandled(services: readonly Service[]): void {
     }
   }
   const slots = services.length + new Set(services.map((service) => service.address)).size;
-  if (slots <= SLOTS) return;
+  if (slots <= MAX_SERVICES) return;
   throw new Failure(ExitStatus.USAGE, `${services.length} services are too many`, {
-    mend: `${SLOTS} slots must hold each service and each address`,
+    mend: `${MAX_SERVICES} slots must hold each service and each address`,
   });
 }

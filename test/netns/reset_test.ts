@@ -1,13 +1,20 @@
-/** The primary's resets at the gateway: held back while there is time for a takeover, and passed on where none comes. */
+/**
+ * The primary's resets at the gateway: held back while there is time for a takeover, and passed on where none comes. And
+ * what makes the gateway suspect the primary.
+ */
 import assert from "node:assert/strict";
 import { constants } from "node:os";
+import { formatEndpoint } from "../../lib/address.ts";
+import { t2cp } from "../cli/t2cp.ts";
 import { State, type TcpSocket } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
-import { onStage, type Stage } from "./stage.ts";
+import { onStage, SERVICE_ADDRESS, type Stage } from "./stage.ts";
 import { noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
 import type { Process } from "./two_hosts.ts";
 
 const SERVICES = ["--service", TWINS, "--service", TWINS6];
+/** A service without a server. */
+const NOBODY = formatEndpoint(SERVICE_ADDRESS, PORT + 1);
 
 async function protect(stage: Stage, ...flags: string[]): Promise<Process> {
   await stage.shadow(...SERVICES);
@@ -87,10 +94,8 @@ onStage("resets: a living server's reset reaches client and replica later", asyn
 
 onStage("resets: a connection is refused at once, and opened anew after a reset", async (stage) => {
   using twins = new Twins(stage);
-  const closed = PORT + 1;
-  const nobody = ["--service", TWINS.replace(`${PORT}`, `${closed}`)];
-  const mirror = await protect(stage, "--hold-resets", "60000", ...nobody);
-  const refused = twins.begin(undefined, undefined, closed).socket;
+  const mirror = await protect(stage, "--hold-resets", "60000", "--service", NOBODY);
+  const refused = twins.begin(undefined, undefined, PORT + 1).socket;
   await wasReset(refused);
   assert.equal(refused.error, constants.errno.ECONNREFUSED);
 
@@ -134,4 +139,59 @@ onStage("resets: without its process the mirror lets the next one pass", async (
   last.primary.reset();
   await wasReset(last.client);
   assert.equal((await counted(again)).resets_passed, 2);
+});
+
+onStage("suspect: a burst of resets, and clients that nobody answers", async (stage) => {
+  using twins = new Twins(stage);
+  const limits = ["--unanswered", "400", "--resets", "8", "--target", "the primary"];
+  const mirror = await protect(stage, "--service", NOBODY, ...limits);
+  const of = (reason: string) =>
+    mirror.events.filter((event) => event.type === "suspect" && event.reason === reason);
+
+  for (let i = 0; i < 7; i++) await wasReset(twins.begin(undefined, undefined, PORT + 1).socket);
+  const flows = [];
+  for (twins.family of [6, 4] as const) {
+    const flow = await twins.open(`IPv${twins.family}`);
+    await flow.up(noise(10_000));
+    await flow.down(noise(10_000));
+    flows.push(flow);
+  }
+  const burst = await poll("a burst", () => {
+    twins.begin(undefined, undefined, PORT + 1);
+    return of("resets")[0];
+  });
+  assert.deepEqual([burst.target, burst.server], ["the primary", NOBODY]);
+  assert.ok(Number(burst.count) >= 8, `${burst.count} resets`);
+
+  for (const [index, flow] of flows.entries()) {
+    // One flow of several is cut off; the others are answered.
+    const mend = await twins.rule("primary", "netdev ingress eth0", `tcp sport ${flow.port} drop`);
+    const start = Date.now();
+    await flow.client.send("hello?");
+    for (const other of flows) if (other !== flow) await other.up("fine");
+    const suspect = await poll(
+      "a suspicion",
+      () =>
+        of("unanswered").find(({ server, since }) =>
+          server === (index === 0 ? TWINS6 : TWINS) && Date.parse(String(since)) >= start - 100
+        ),
+    );
+    assert.equal(suspect.target, "the primary");
+    assert.ok(Number(suspect.count) >= 1, `${suspect.count} wait`);
+    await mend();
+    assert.equal(await flow.primary.receiveText(6), "hello?");
+    assert.equal(await flow.replica.receiveText(6), "hello?");
+  }
+  await mirror.end("SIGTERM");
+  const stats = mirror.events.findLast(({ type }) => type === "stats")!;
+  assert.ok(Number(stats.suspected_unanswered) >= 2);
+  assert.ok(Number(stats.suspected_resets) >= 1);
+});
+
+Deno.test("suspect: a name for what is never said is refused", async () => {
+  const hosts = ["--primary", "02:77:00:00:00:11", "--backup", "02:77:00:00:00:12"];
+  const flags = ["--interface", "lo", ...hosts, "--service", TWINS, "--target", "primary"];
+  const { status, stderr } = await t2cp("mirror", ...flags);
+  assert.equal(status, 64);
+  assert.match(stderr, /^t2cp mirror: Flag "--target" is of no use without "--unanswered" or/);
 });

@@ -13,6 +13,9 @@ import {
   MARK_COMMIT,
   MARK_INJECTED,
   MARK_RESET,
+  MAX_SERVICES,
+  MAX_WAITING,
+  MIRROR_ANSWERS,
   MIRROR_COMMIT,
   MIRROR_CONTROL,
   MIRROR_PAYLOAD,
@@ -30,11 +33,13 @@ import {
   SERVICE_KEY,
   serviceKey,
   serviceKeys,
+  ServiceValue,
   shadowCounters,
   SIGNALS,
   STRANGER,
   STRANGER_REPORTED,
   TELL_GATEWAY,
+  WAITING,
   WANT_FLOW_EVENTS,
 } from "../../lib/flow/layout.ts";
 import { parseService } from "../../lib/address.ts";
@@ -67,6 +72,7 @@ const tables: Record<string, Record<string, number>> = {
   hearing: HEARING,
   reset: RESET,
   signals: SIGNALS,
+  waiting: WAITING,
 };
 
 for (const [name, table] of Object.entries(tables)) {
@@ -100,6 +106,15 @@ Deno.test("layout: marks and flags are those of the header", () => {
   assert.equal(define("TELL_GATEWAY"), TELL_GATEWAY);
   assert.equal(define("MARK_COMMIT"), MARK_COMMIT);
   assert.equal(define("MARK_RESET"), MARK_RESET);
+  assert.equal(define("MIRROR_ANSWERS"), MIRROR_ANSWERS);
+  assert.equal(define("MAX_SERVICES"), MAX_SERVICES);
+  assert.equal(define("MAX_WAITING"), MAX_WAITING);
+  assert.deepEqual(
+    Object.fromEntries(
+      Object.keys(ServiceValue).map((name) => [name, define(`SERVICE_${name}`)]),
+    ),
+    ServiceValue,
+  );
   assert.equal(define("ETH_P_COMMIT"), ETHERTYPE_COMMIT);
   const options = [...header.defines].filter(([name]) => name.startsWith("OPTION_"));
   assert.deepEqual(
