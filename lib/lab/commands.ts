@@ -31,6 +31,8 @@ export interface CommandOptions {
   heal?: boolean;
   /** Guard this process of the primary, the server's first; nobody is guarded unless given. */
   guard?: number;
+  /** Probe the server so, beside the heartbeat; no probe unless given. */
+  probe?: string;
 }
 
 /** One part of a command line: what runs on one host. */
@@ -65,7 +67,7 @@ export function planCommands(
   options: CommandOptions,
   runDir?: (role: KeeperRole) => string,
 ): Plan[] {
-  const { family, port, interval, multiplier, guard } = options;
+  const { family, port, interval, multiplier, guard, probe } = options;
   const commit = options.commit ? ["--commit"] : [];
   const service = ["--service", formatEndpoint(SERVICE_ADDRESSES[family], port)];
   const timers = ["--interval", String(interval), "--multiplier", String(multiplier)];
@@ -80,6 +82,7 @@ export function planCommands(
     ...["--window", "128M", "--budget", "512M", ...at("gateway")],
   );
   const target = guard === undefined ? [] : ["--target", TARGET];
+  const probing = probe === undefined ? [] : ["--probe", probe];
   return [
     {
       what: "shadow",
@@ -108,7 +111,7 @@ export function planCommands(
     {
       what: "takeover",
       parts: [
-        command("gateway", "detect", "--peer", primary, ...timers, ...target),
+        command("gateway", "detect", "--peer", primary, ...timers, ...target, ...probing),
         command("backup", "takeover", "--on", "failed", ...at("backup")),
       ],
       ...(guard === undefined ? {} : {

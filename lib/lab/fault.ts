@@ -28,6 +28,7 @@ export interface Fault {
 export const FAULT_LABELS: Readonly<Record<Exclude<FailureName, "none">, string>> = {
   host: "primary cut off",
   process: "server killed",
+  hang: "server stopped",
 };
 
 /** Prepares a failure of the primary, or of `server`, which runs on it. */
@@ -41,6 +42,8 @@ export function prepareFault(
       return new LinkCut(lab);
     case "process":
       return new ServerSignal(server, "SIGKILL");
+    case "hang":
+      return new ServerSignal(server, "SIGSTOP");
   }
 }
 

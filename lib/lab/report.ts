@@ -42,6 +42,7 @@ export function verbOf({ workload }: Pick<Scenario, "workload">): string {
 const ENDS: Readonly<Record<FailureName, string>> = {
   host: "; the primary is cut off",
   process: "; the primary's server is killed",
+  hang: "; the primary's server hangs",
   none: "; nothing fails",
 };
 
@@ -102,6 +103,7 @@ function reportMeasures(measures: Measures, paint: Paint): string[] {
   ];
   if (measures.failure !== "none") {
     rows.push(
+      ["  at the failure", formatMillis(measures.pause_ms)],
       ["failure to detection", formatMillis(measures.detect_ms)],
       ["takeover to first new byte", formatMillis(measures.takeover_ms)],
     );
@@ -158,6 +160,7 @@ export function reportResult(result: Result, paint: Paint): string[] {
     paint("bold", `${result.runs} runs`) +
     paint("dim", `${"median".padStart(34)}${"worst".padStart(12)}`),
     row("longest silence at the client", result.stall_ms, result.stall_ms_max),
+    row("  at the failure", result.pause_ms, result.pause_ms_max),
     row("failure to detection", result.detect_ms, result.detect_ms_max),
     row("takeover to first new byte", result.takeover_ms, result.takeover_ms_max),
     ...(result.healing === undefined ? [] : [

@@ -13,6 +13,8 @@ export interface Result extends Measures {
   runs: number;
   /** The longest stall. */
   stall_ms_max: number | null;
+  /** The longest pause. */
+  pause_ms_max: number | null;
   /** The slowest detection. */
   detect_ms_max: number | null;
   /** The slowest takeover. */
@@ -28,7 +30,7 @@ export function sumUp(
   scenario: Pick<Measures, "workload" | "server" | "failure" | "family" | "flows">,
   expected: number,
 ): Result {
-  type Duration = "stall_ms" | "detect_ms" | "takeover_ms" | "took_ms";
+  type Duration = "stall_ms" | "pause_ms" | "detect_ms" | "takeover_ms" | "took_ms";
   type Speed = "throughput" | "throughput_before" | "throughput_after";
   const all = (field: Duration | Speed) => runs.map((run) => run[field]);
   const rounded = (value: number | null, digits: number) =>
@@ -53,6 +55,8 @@ export function sumUp(
     stall_ms: millis("stall_ms"),
     /** The longest stall. */
     stall_ms_max: maximum(all("stall_ms")),
+    pause_ms: millis("pause_ms"),
+    pause_ms_max: maximum(all("pause_ms")),
     detect_ms: millis("detect_ms"),
     detect_ms_max: maximum(all("detect_ms")),
     takeover_ms: millis("takeover_ms"),

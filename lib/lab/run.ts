@@ -19,6 +19,7 @@ import { spread } from "./flows.ts";
 import { maximum, type Progress, toMillis } from "./measure.ts";
 import type { Recorder } from "./recorder.ts";
 import type { HostProcess } from "./processes.ts";
+import { probeOf } from "./servers.ts";
 import { shapeClientLink, shapeServerLink } from "./shaping.ts";
 import { healingMeasures } from "./healing.ts";
 import { type TapDrops, TapLoss } from "./tap_loss.ts";
@@ -57,6 +58,8 @@ export interface RunContext {
 /** How far around the failure a silence is looked for, in microseconds. */
 const BEFORE_CUT = 100_000;
 const AFTER_TRIGGER = 2_000_000;
+/** What was on its way at the takeover's trigger has arrived by then, in microseconds after it. */
+const AT_TAKEOVER = 20_000;
 
 /**
  * Runs a scenario once. A failure of the scenario is in the outcome; only what kept it from being
@@ -173,17 +176,18 @@ function commandOptions(
   { port }: Workload,
   server: HostProcess,
 ): CommandOptions {
-  const { failure } = scenario;
+  const { failure, family } = scenario;
   return {
     ...scenario,
     port,
     ...(outlives(failure) && server.id !== undefined ? { guard: server.id.pid } : {}),
+    ...(failure === "hang" ? { probe: probeOf(port, family) } : {}),
   };
 }
 
 /** Whether the primary's kernel lives on and may speak to the client. */
 function outlives(failure: FailureName): boolean {
-  return failure === "process";
+  return failure === "process" || failure === "hang";
 }
 
 async function watchEnds(
@@ -355,6 +359,9 @@ function measure(
   const silence = cut === undefined
     ? progress.longestSilence()
     : progress.longestSilence(cut - BEFORE_CUT, until! + AFTER_TRIGGER);
+  const pause = cut === undefined || trigger === undefined
+    ? undefined
+    : progress.longestSilence(cut, trigger + AT_TAKEOVER);
   const active = commands?.find("active");
   const span = (from: number | undefined, to: number | undefined) =>
     toMillis(from === undefined || to === undefined ? undefined : to - from);
@@ -368,6 +375,7 @@ function measure(
     flows: scenario.flows,
     sha256_equal: equal,
     stall_ms: toMillis(silence?.length),
+    pause_ms: toMillis(pause?.length),
     detect_ms: span(cut, failed),
     takeover_ms: toMillis(maximum(waits) ?? undefined),
     ...(waits.length > 1 ? { takeover_flows_ms: takeoverSpread(waits) } : {}),

@@ -16,7 +16,7 @@ export const WORKLOADS = ["download", "upload", "echo", "chat", "connections"] a
 export type WorkloadName = typeof WORKLOADS[number];
 
 /** The failures by name. */
-export const FAILURES = ["host", "process", "none"] as const;
+export const FAILURES = ["host", "process", "hang", "none"] as const;
 
 /** The name of a failure. */
 export type FailureName = typeof FAILURES[number];
@@ -104,6 +104,8 @@ export interface Measures {
   sha256_equal: boolean;
   /** The client's longest silence, around the failure where there was one. */
   stall_ms: number | null;
+  /** The longest silence that overlaps the time from the failure until just after the takeover. */
+  pause_ms: number | null;
   /** From the failure to the `failed` event. */
   detect_ms: number | null;
   /** From the takeover's trigger to the first new byte at the client, of the slowest flow. */

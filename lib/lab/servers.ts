@@ -5,13 +5,14 @@
  * @module
  */
 
-import type { Family } from "../address.ts";
+import { type Family, formatEndpoint } from "../address.ts";
 import { programFile, programLine } from "./flow_client.ts";
 import type { Lab } from "./lab.ts";
 import { families } from "./namespaces.ts";
 import { HostProcess, waitForListener } from "./processes.ts";
 import type { ConversationTask } from "./program/protocol.ts";
 import type { ServerName } from "./scenario.ts";
+import { hostAddress, SERVICE_ADDRESSES } from "./topology.ts";
 
 /** A host that runs the service. */
 export type ServerRole = "primary" | "backup";
@@ -33,6 +34,24 @@ export function storeDirectory(scratch: string, role: ServerRole): string {
 /** The directory below `scratch` from which both nginx serve. */
 export function documentDirectory(scratch: string): string {
   return `${scratch}/document`;
+}
+
+/**
+ * The probe, as `t2cp detect` takes it, that asks the server on `port` of the primary for a reply.
+ * Its kernel alone would let it connect even while the server hangs.
+ */
+export function probeOf(port: number, family: Family): string {
+  const primary = hostAddress("primary", family);
+  if (port === WEB_PORT) {
+    const url = `http://${formatEndpoint(primary, port)}/${HEALTH_DOCUMENT}`;
+    return `${url},interval=100,timeout=100,fall=3`;
+  }
+  const connect = (address: string) => `socat - TCP${family}:${formatEndpoint(address, port)}`;
+  // The chat server listens on the service's address only, and speaks first.
+  const command = port === ECHO_PORT
+    ? `echo probe | ${connect(primary)} | grep -q probe`
+    : `${connect(SERVICE_ADDRESSES[family])} < /dev/null | grep -q .`;
+  return `exec:${command},interval=200,timeout=150,fall=2`;
 }
 
 /** The document that tells a probe that the web server works. */

@@ -1,7 +1,7 @@
 /**
- * Kills (SIGKILL) every server of the lab in the middle of every workload: how long the clients'
+ * Kills (SIGKILL) and stops (SIGSTOP) every server of the lab in the middle of every workload: how long the clients'
  * silence was, whether the content is right, and how many FIN and RST the clients got too early. Exits with 1 where a run
- * was not ok, or the stall of a killed server is over the bound. Needs root and the lab's packages.
+ * was not ok, or the pause at the failure of a killed server is over the bound. Needs root and the lab's packages.
  *
  *     deno task bench:faults [RUNS] [WORD …]
  *
@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import { maximum, median } from "../../lib/lab/measure.ts";
 import type { Measures } from "../../lib/lab/scenario.ts";
 
-/** The longest stall of a killed server's client, in milliseconds. */
+/** The longest pause of a killed server's client, in milliseconds. */
 const BOUND = 20;
 
 const SIZES: Readonly<Record<string, string>> = { download: "40M", upload: "40M", echo: "25600" };
@@ -23,7 +23,7 @@ const SERVERS: Readonly<Record<string, readonly string[]>> = {
   upload: WEB,
   echo: ["socat", "python", "threaded"],
 };
-const FAILURES = ["process"] as const;
+const FAILURES = ["process", "hang"] as const;
 const FAMILIES = ["IPv4", "IPv6"] as const;
 
 const main = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
@@ -57,7 +57,7 @@ function figures(values: readonly (number | null)[]): string[] {
   return [median(values), maximum(values)].map((value) => value === null ? "-" : value.toFixed(2));
 }
 
-const widths = [8, 9, 9, 5, 7, 8, 11, 11, 9, 11, 9];
+const widths = [8, 9, 9, 3, 8, 8, 9, 11, 8, 8, 8, 8, 8];
 function row(cells: readonly string[]): void {
   console.log(cells.map((cell, i) => cell.padStart(widths[i]!)).join(" "));
 }
@@ -66,7 +66,7 @@ const load = Deno.loadavg().map((value) => value.toFixed(2)).join(" ");
 console.log(`${runs} runs each, milliseconds, medians and maxima; load ${load}`);
 row([
   ...["failure", "server", "workload", "IP", "correct", "FIN/RST"],
-  ...["detected", "first byte", "max", "stall", "max"],
+  ...["detected", "first byte", "max", "pause", "max", "stall", "max"],
 ]);
 const allServers = [...new Set(Object.values(SERVERS).flat())];
 const problems: string[] = [];
@@ -80,19 +80,20 @@ for (const failure of chosen(FAILURES)) {
         ]);
         const correct = done.filter((run) => run.ok).length;
         const ends = done.reduce((sum, run) => sum + (run.early_ends ?? 0), 0);
-        const stalls = done.map((run) => run.stall_ms);
+        const pauses = done.map((run) => run.pause_ms);
         row([
           ...[failure, server, workload, family.slice(-1), `${correct}/${runs}`, String(ends)],
           figures(done.map((run) => run.detect_ms))[0]!,
           ...figures(done.map((run) => run.takeover_ms)),
-          ...figures(stalls),
+          ...figures(pauses),
+          ...figures(done.map((run) => run.stall_ms)),
         ]);
         const what = `${failure}, ${server}, ${workload}, ${family}`;
         const said = done.flatMap(({ problem }) => problem ?? []);
         if (correct < Number(runs)) problems.push(`${what}: ${correct} of ${runs} ok ${said[0]}`);
-        const late = stalls.filter((stall) => stall === null || stall > BOUND).length;
+        const late = pauses.filter((pause) => pause === null || pause > BOUND).length;
         if (failure === "process" && late > 0) {
-          problems.push(`${what}: ${late} stalls over ${BOUND} ms`);
+          problems.push(`${what}: ${late} pauses over ${BOUND} ms`);
         }
       }
     }

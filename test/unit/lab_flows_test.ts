@@ -5,7 +5,9 @@ import { Flows, spread } from "../../lib/lab/flows.ts";
 import { amountOf, dueSeconds, messageCount, messageRate } from "../../lib/lab/pace.ts";
 import { message, MESSAGE_SIZE, MessageCheck, messages } from "../../lib/lab/program/message.ts";
 import { type Scenario, WORKLOADS } from "../../lib/lab/scenario.ts";
+import { CHAT_PORT, ECHO_PORT, probeOf, WEB_PORT } from "../../lib/lab/servers.ts";
 import { hostAddress, ROLES, ROUTES, SERVICE_PLACES } from "../../lib/lab/topology.ts";
+import { parseProbe } from "../../lib/probe/spec.ts";
 
 Deno.test("lab message: messages have one length, a number, and end in a line end", () => {
   for (const number of [0, 1, 26, 999_999, 65_535_000_000]) {
@@ -125,11 +127,18 @@ Deno.test("lab commands: all of one IP version, as one can type them", () => {
 });
 
 Deno.test("lab commands: the backup fetches the events of guard and detect", () => {
-  const options = { port: 80, interval: 50, multiplier: 3, commit: false, guard: 7 };
+  const probe = "exec:echo probe";
+  const options = { port: 80, interval: 50, multiplier: 3, commit: false, guard: 7, probe };
   const line = describeCommands({ ...options, family: 4 }).at(-1)!;
   assert.match(line, /^backup# +\{ ssh primary t2cp guard .* --pid 7 --target primary & /);
   assert.match(
     line,
-    / & ssh gateway t2cp detect .* --target primary; \} \| t2cp takeover /,
+    / & ssh gateway t2cp detect .* --probe 'exec:echo probe'; \} \| t2cp takeover /,
   );
+});
+
+Deno.test("lab servers: every probe of the lab is one that detect takes", () => {
+  for (const family of [4, 6] as const) {
+    for (const port of [WEB_PORT, ECHO_PORT, CHAT_PORT]) parseProbe(probeOf(port, family));
+  }
 });

@@ -35,6 +35,7 @@ function measures(fields: Partial<Measures> = {}): Measures {
     flows: 1,
     sha256_equal: true,
     stall_ms: 150,
+    pause_ms: 149,
     detect_ms: 148,
     takeover_ms: 2,
     took_ms: 1,
@@ -134,6 +135,7 @@ Deno.test("lab report: what killed the server, and whether the client heard of i
   assert.match(text, /0\.500 s {2}server killed, 40 % received/);
   assert.match(text, /FIN and RST too early +1$/m);
   assert.match(describeScenario(killed), /; the primary's server is killed$/);
+  assert.match(describeScenario({ ...scenario, failure: "hang" }), /; the primary's server hangs$/);
 });
 
 Deno.test("lab result: FIN and RST that came too early as their sum, where somebody looked", () => {
