@@ -24,6 +24,9 @@ export type Handler = (
   request: Record<string, unknown>,
 ) => Iterable<object> | AsyncIterable<object>;
 
+/** A connection, as far as it is used. */
+export type Connection = Pick<Deno.Conn, "read" | "write" | "close">;
+
 /** What a control socket has seen. */
 export interface ControlStats {
   /** Lines read, good or bad. */
@@ -70,7 +73,7 @@ export async function serveControl(
         continue;
       }
       clients.add(client);
-      const task = serveClient(client, handlers, stats).finally(() => {
+      const task = serveConnection(client, handlers, stats).finally(() => {
         clients.delete(client);
         tasks.delete(task);
       });
@@ -112,8 +115,9 @@ function turnAway(client: Deno.UnixConn): void {
   client.write(REFUSAL).catch(() => {}).finally(() => close(client));
 }
 
-async function serveClient(
-  client: Deno.UnixConn,
+/** Answers one client's requests, one after the other, until it ends or goes; closes the connection. */
+export async function serveConnection(
+  client: Connection,
   handlers: Readonly<Record<string, Handler>>,
   stats: ControlStats,
 ): Promise<void> {
@@ -136,7 +140,7 @@ async function serveClient(
 }
 
 /** What the client sends. The connection's own stream would close it at the end, and answers are still to come. */
-function inputOf(client: Deno.UnixConn): ReadableStream<Uint8Array> {
+function inputOf(client: Connection): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async pull(controller): Promise<void> {
       const chunk = new Uint8Array(4096);
@@ -204,7 +208,7 @@ async function removeStale(path: string): Promise<void> {
   });
 }
 
-function close(client: Deno.UnixConn): void {
+function close(client: Connection): void {
   try {
     client.close();
   } catch {

@@ -4,6 +4,7 @@
  * @module
  */
 import { NdjsonWriter, readLines } from "../ndjson.ts";
+import type { Connection } from "../control.ts";
 import type { FlowEnds } from "../flow/layout.ts";
 import { lengthOf, type Range } from "./ranges.ts";
 
@@ -71,7 +72,7 @@ interface Pending {
 }
 
 /** Opens the connection; a test gives its own. */
-export type Connect = () => Promise<Deno.Conn>;
+export type Connect = () => Promise<Connection>;
 
 /** Connects to the Unix socket at `path`. */
 export function connectTo(path: string): Connect {
@@ -87,7 +88,7 @@ export class RecorderClient implements AsyncDisposable {
   readonly #connect: Connect;
   readonly #closing = new AbortController();
   readonly #running: Promise<void>;
-  #connection: Deno.Conn | undefined;
+  #connection: Connection | undefined;
   #writer: NdjsonWriter | undefined;
   #pending: Pending[] = [];
   #bytes = 0;
@@ -219,7 +220,7 @@ export class RecorderClient implements AsyncDisposable {
     }
   }
 
-  async #read(connection: Deno.Conn): Promise<void> {
+  async #read(connection: Connection): Promise<void> {
     for await (const line of readLines(inputOf(connection), { maxLine: MAX_LINE })) {
       if ("error" in line) throw new RecorderGone(`has sent a line that cannot be: ${line.error}`);
       const answer: unknown = JSON.parse(line.line);
@@ -261,7 +262,7 @@ export class RecorderClient implements AsyncDisposable {
 }
 
 /** What comes in; the connection's own stream would close it. */
-function inputOf(connection: Deno.Conn): ReadableStream<Uint8Array> {
+function inputOf(connection: Connection): ReadableStream<Uint8Array> {
   const chunk = new Uint8Array(256 * 1024);
   return new ReadableStream({
     async pull(controller): Promise<void> {

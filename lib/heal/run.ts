@@ -30,6 +30,7 @@ import { Healer } from "./healer.ts";
 import { Injection } from "./injection.ts";
 import { KernelGaps } from "./kernel_gaps.ts";
 import { connectTo, RecorderClient } from "./recorder_client.ts";
+import { rehearse } from "./rehearsal.ts";
 
 /** Settings of {@linkcode runHeal}. */
 export interface HealOptions {
@@ -183,6 +184,7 @@ async function begin(options: HealOptions, shadow: Shadow, emitter: Emitter): Pr
       },
     }),
   );
+  await rehearse();
   emitter.emit("started", {
     ...record,
     recorder: options.recorder,

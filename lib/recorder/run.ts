@@ -24,6 +24,7 @@ import { fileCounters, type FileOptions, openCaptureFiles } from "./capture_file
 import { HEADERS, serviceFilters } from "./filter.ts";
 import { drain, pump } from "./intake.ts";
 import { Recorder } from "./recorder.ts";
+import { rehearseRequests } from "./rehearsal.ts";
 import { flowEvents } from "./report.ts";
 import { requestHandlers } from "./requests.ts";
 
@@ -124,6 +125,7 @@ export async function runRecord(
   await using server = await serveControl(socket, requestHandlers(recorder, catchUp, read));
   const stats = new StatsTimer(emitter, read, options.stats);
   const losses = new LossWatch(emitter, options.interface);
+  await rehearseRequests();
   emitter.emit("started", {
     interface: options.interface,
     services: options.services.map(formatService),
