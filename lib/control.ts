@@ -19,7 +19,10 @@ const REFUSAL = new TextEncoder().encode(
 /** How long no more clients are accepted after the system has refused one, in milliseconds. */
 const ACCEPT_PAUSE = 100;
 
-/** Answers one request: yields the answer's lines. What it throws becomes the answer's error. */
+/**
+ * Answers one request: yields the answer's lines, and what is to stand between them as it is: bytes, which it must not
+ * touch any more. What it throws becomes the answer's error.
+ */
 export type Handler = (
   request: Record<string, unknown>,
 ) => Iterable<object> | AsyncIterable<object>;
@@ -126,7 +129,8 @@ export async function serveConnection(
     for await (const line of readLines(inputOf(client), { maxLine: MAX_REQUEST })) {
       stats.requests += 1;
       for await (const answer of answers(line, handlers)) {
-        writer.write(answer);
+        if (answer instanceof Uint8Array) writer.bytes(answer);
+        else writer.write(answer);
         await writer.ready();
         if (writer.signal.aborted) return;
       }

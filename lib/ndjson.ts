@@ -259,6 +259,11 @@ export class NdjsonWriter {
     if (!ended) this.#enqueue("\n");
   }
 
+  /** Queues bytes as they are, which must not change any more: whoever reads knows that they are no line. */
+  bytes(bytes: Uint8Array): void {
+    this.#enqueue(bytes);
+  }
+
   /** Resolves once the queue is below its higher mark, or the sink has failed. */
   async ready(): Promise<void> {
     while (this.#queued >= this.#waitMark) await this.#written.promise;

@@ -16,14 +16,14 @@ import {
   flowKey,
   Mode,
   modeName,
-  readFlowKey,
 } from "../flow/layout.ts";
 import { Acknowledgements, type Told } from "./acks.ts";
 import { type FlowMap, FlowView } from "./flow_view.ts";
+import { type HealedFlow, healedFlows } from "./healed_flow.ts";
 import { Healing } from "./healing.ts";
 import type { Surroundings } from "./surroundings.ts";
 import type { Injection } from "./injection.ts";
-import { type FlowAccount, Ledger, newAccount } from "./ledger.ts";
+import { Ledger } from "./ledger.ts";
 import { earlier, later, type Range } from "./ranges.ts";
 import { type RecordedFlow, type RecorderClient, RecorderRefused } from "./recorder_client.ts";
 import { LagWatch, nameOf } from "./watch.ts";
@@ -66,16 +66,6 @@ export interface HealerParts {
   now(): number;
   /** CLOCK_MONOTONIC in nanoseconds, as the kernel notes it. */
   nowNanos(): number;
-}
-
-/** A flow as the control socket shows it; numbers of bytes modulo 4 GiB. */
-export interface HealedFlow extends FlowAccount {
-  /** Bytes that the client has sent, as the tap showed. */
-  seen_bytes: number;
-  /** Bytes of them that the primary has acknowledged. */
-  acknowledged_bytes: number;
-  /** Bytes of them that the replica has acknowledged. */
-  delivered_bytes: number;
 }
 
 /** See the module. */
@@ -237,29 +227,8 @@ export class Healer {
   }
 
   /** The flows, those that are known, and those of which bytes are lost. */
-  *flows(): Generator<HealedFlow> {
-    const batch = this.#parts.flows.entries();
-    const keys = new DataView(batch.keys.buffer);
-    const flows = new DataView(batch.values.buffer);
-    const known = new Set<FlowAccount>();
-    for (let i = 0; i < batch.count; i++) {
-      const ends = readFlowKey(keys, i * FLOW_KEY.size);
-      const account = this.ledger.find(ends) ?? { ...ends, ...newAccount() };
-      const first = (flows.getUint32(i * FLOW.size + FLOW.irs, true) + 1) >>> 0;
-      const since = (offset: number): number =>
-        (flows.getUint32(i * FLOW.size + offset, true) - first) >>> 0;
-      known.add(account);
-      yield {
-        ...account,
-        seen_bytes: since(FLOW.client_end),
-        acknowledged_bytes: since(FLOW.primary_ack),
-        delivered_bytes: since(FLOW.replica_ack),
-      };
-    }
-    for (const account of this.ledger.accounts) {
-      if (known.has(account) || account.lost_bytes === 0) continue;
-      yield { ...account, seen_bytes: 0, acknowledged_bytes: 0, delivered_bytes: 0 };
-    }
+  flows(): Generator<HealedFlow> {
+    return healedFlows(this.#parts.flows.entries(), this.ledger);
   }
 
   /** The counters. */

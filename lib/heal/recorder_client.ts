@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { NdjsonWriter, readLines } from "../ndjson.ts";
+import { NdjsonWriter } from "../ndjson.ts";
 import type { Connection } from "../control.ts";
 import type { FlowEnds } from "../flow/layout.ts";
+import { Answers } from "./answers.ts";
 import { lengthOf, type Range } from "./ranges.ts";
 
-/** The longest line of an answer: 48 KiB in base64, and what stands around them. */
-const MAX_LINE = 128 * 1024;
 /** Requests under way at once. */
 const MAX_REQUESTS = 32;
 /** Bytes asked for and not answered, at once; one request may always go. */
@@ -38,7 +37,7 @@ export class RecorderRefused extends Error {
 
 /** Takes what a `fetch` brings, as it comes. */
 export interface FetchReceiver {
-  /** Bytes of the client from sequence number `seq` on. */
+  /** Bytes of the client from sequence number `seq` on; they are valid until the return. */
   segment(seq: number, data: Uint8Array): void;
   /** The client's FIN has this sequence number. */
   fin(seq: number): void;
@@ -68,6 +67,8 @@ export interface RecorderStats {
 interface Pending {
   bytes: number;
   line(answer: Record<string, unknown>): void;
+  /** Takes the bytes that stand behind the line of a segment. */
+  segment?(seq: number, data: Uint8Array): void;
   done: PromiseWithResolvers<void>;
 }
 
@@ -120,23 +121,20 @@ export class RecorderClient implements AsyncDisposable {
     const { client, server } = flow;
     const { from, to } = range;
     return this.#request(
-      { request: "fetch", client, server, from, to },
+      { request: "fetch", client, server, from, to, raw: true },
       lengthOf(range),
       (answer) => {
-        const { segment, missing, fin } = answer as {
-          segment?: { seq: number; data: string };
+        const { missing, fin } = answer as {
           missing?: Range & { reason: string };
           fin?: { seq: number };
         };
-        if (segment !== undefined) {
-          receiver.segment(segment.seq >>> 0, Uint8Array.fromBase64(segment.data));
-        }
         if (fin !== undefined) receiver.fin(fin.seq >>> 0);
         if (missing !== undefined) {
           const range = { from: missing.from >>> 0, to: missing.to >>> 0 };
           receiver.missing(range, String(missing.reason));
         }
       },
+      (seq, data) => receiver.segment(seq, data),
     );
   }
 
@@ -175,11 +173,12 @@ export class RecorderClient implements AsyncDisposable {
   async #request(
     request: object,
     bytes: number,
-    line: (answer: Record<string, unknown>) => void,
+    line: Pending["line"],
+    segment?: Pending["segment"],
   ): Promise<void> {
     // A write that fails ends the connection; its reader sees that, and fails what is under way.
     if (this.#writer === undefined) throw new RecorderGone("cannot be reached");
-    const pending = { bytes, line, done: Promise.withResolvers<void>() };
+    const pending = { bytes, line, segment, done: Promise.withResolvers<void>() };
     // Whoever asked awaits it, but maybe only after it has failed.
     pending.done.promise.catch(() => {});
     this.#pending.push(pending);
@@ -221,14 +220,26 @@ export class RecorderClient implements AsyncDisposable {
   }
 
   async #read(connection: Connection): Promise<void> {
-    for await (const line of readLines(inputOf(connection), { maxLine: MAX_LINE })) {
-      if ("error" in line) throw new RecorderGone(`has sent a line that cannot be: ${line.error}`);
-      const answer: unknown = JSON.parse(line.line);
+    const answers = new Answers(connection);
+    while (true) {
+      const line = await answers.line();
+      if (line === undefined) return;
+      const answer: unknown = JSON.parse(line);
       const pending = this.#pending[0];
       if (pending === undefined || typeof answer !== "object" || answer === null) {
         throw new RecorderGone("has sent a line that nobody asked for");
       }
-      const { ok, error } = answer as { ok?: unknown; error?: unknown };
+      const { ok, error, segment } = answer as {
+        ok?: unknown;
+        error?: unknown;
+        segment?: { seq: number; length: number };
+      };
+      if (segment !== undefined && pending.segment !== undefined) {
+        const data = await answers.bytes(segment.length);
+        if (data === undefined) return;
+        pending.segment(segment.seq >>> 0, data);
+        continue;
+      }
       if (ok === undefined) {
         pending.line(answer as Record<string, unknown>);
         continue;
@@ -259,18 +270,6 @@ export class RecorderClient implements AsyncDisposable {
       // Closed already.
     }
   }
-}
-
-/** What comes in; the connection's own stream would close it. */
-function inputOf(connection: Connection): ReadableStream<Uint8Array> {
-  const chunk = new Uint8Array(256 * 1024);
-  return new ReadableStream({
-    async pull(controller): Promise<void> {
-      const length = await connection.read(chunk);
-      if (length === null) controller.close();
-      else controller.enqueue(chunk.slice(0, length));
-    },
-  }, { highWaterMark: 0 });
 }
 
 function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {

@@ -7,6 +7,8 @@
 import type { Batch } from "../../ffi/bpf_map.ts";
 import { VNET_HEADER } from "../../ffi/packet_socket.ts";
 import type { Connection } from "../control.ts";
+import { formatTime, nowMicros } from "../clock.ts";
+import { parseEvent } from "../event.ts";
 import { FLOW, FLOW_KEY, flowKey, Mode } from "../flow/layout.ts";
 import { Healer } from "./healer.ts";
 import { Injection } from "./injection.ts";
@@ -47,10 +49,15 @@ export async function rehearse(): Promise<void> {
     now: () => performance.now(),
     nowNanos: () => 0,
   });
+  const line = JSON.stringify({
+    ...{ v: 1, type: "gap", time: formatTime(nowMicros()), by: "shadow", host: "host" },
+    ...{ client: "192.0.2.3:1", server: "192.0.2.2:1", from: 0, to: 1 },
+  });
   await turns(() => recorder.connected);
   for (let i = 0; i < GAPS; i++) {
     healer.onKernelGap({ key: flow.key, ...flow.lose(GAP), ns: 0 });
     healer.tick();
+    parseEvent(line);
     await turns(() => healer.working === 0);
   }
 }
@@ -107,14 +114,22 @@ class MadeUpRecorder implements Connection {
 
   write(bytes: Uint8Array): Promise<number> {
     const { from, to } = JSON.parse(new TextDecoder().decode(bytes)) as Range;
-    const lines: object[] = [];
+    const parts: Uint8Array[] = [];
+    const say = (line: object): void => {
+      parts.push(new TextEncoder().encode(JSON.stringify(line) + "\n"));
+    };
     for (let seq = from; seq < to; seq += LINE) {
-      const data = new Uint8Array(Math.min(LINE, to - seq)).toBase64();
-      lines.push({ segment: { seq, data } });
+      const length = Math.min(LINE, to - seq);
+      say({ segment: { seq, length } });
+      parts.push(new Uint8Array(length));
     }
-    lines.push({ ok: true });
-    const text = lines.map((line) => JSON.stringify(line) + "\n").join("");
-    this.#answer = new TextEncoder().encode(text);
+    say({ ok: true });
+    this.#answer = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      this.#answer.set(part, at);
+      at += part.length;
+    }
     this.#waiting.resolve();
     return Promise.resolve(bytes.length);
   }

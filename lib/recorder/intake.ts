@@ -27,11 +27,15 @@ export function drain(capture: Capture, receive: FrameReceiver, limit: number): 
   }
 }
 
-/** Takes all frames until `stop` is aborted; calls `each` after each batch, and three times a second at least. */
+/**
+ * Takes all frames until `stop` is aborted; calls `each` after each batch, and three times a second at least. While
+ * `hurried` says that somebody waits for frames, the rests are short.
+ */
 export async function pump(
   capture: Capture,
   receive: FrameReceiver,
   each: () => void,
+  hurried: () => boolean,
   stop: AbortSignal,
 ): Promise<void> {
   const poller = new Poller([capture.fd]);
@@ -54,7 +58,7 @@ export async function pump(
       } else {
         // While frames keep coming a timer is enough; waiting for the descriptor takes a thread.
         rest = filled > MUCH ? MIN_REST : filled > MUCH / 2 ? rest : rest * 2;
-        rest = Math.min(rest, longest);
+        rest = hurried() ? MIN_REST : Math.min(rest, longest);
         filled = 0;
         await new Promise((resolve) => setTimeout(resolve, rest));
       }

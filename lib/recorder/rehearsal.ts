@@ -48,7 +48,7 @@ export async function rehearseRequests(): Promise<void> {
         frame.setUint32(24, seq);
         recorder.take(frame, 0, frame.byteLength, frame.byteLength);
       }
-      yield { request: "fetch", ...ends, from, to: from + RANGE };
+      yield { request: "fetch", ...ends, from, to: from + RANGE, raw: true };
       yield { request: "ack", flows: [{ ...ends, upto: from + RANGE }] };
     }
   };

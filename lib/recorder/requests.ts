@@ -27,10 +27,13 @@ export const MissingReason = {
   FREED: "freed",
 } as const;
 
-/** One line of the answer to `fetch`. */
+/** One line of the answer to `fetch`, or the bytes behind one. */
 export type Fetched =
   /** Bytes in base64, from sequence number `seq` on. */
   | { segment: { seq: number; data: string } }
+  /** `length` bytes from sequence number `seq` on stand behind this line. */
+  | { segment: { seq: number; length: number } }
+  | Uint8Array
   /** The client's FIN has sequence number `seq`. */
   | { fin: { seq: number } }
   /** The bytes of [`from`, `to`) are not there. */
@@ -62,10 +65,13 @@ export interface RecordedFlow {
   dropped: number;
 }
 
-/** The handlers of the socket, for `recorder`; `drain` takes in what the kernel has captured already. */
+/**
+ * The handlers of the socket, for `recorder`. `drain` takes in what the kernel has captured already; `more` tells it that
+ * bytes were asked for, and that more of them may be asked for soon.
+ */
 export function requestHandlers(
   recorder: Recorder,
-  drain: () => void,
+  drain: (more: boolean) => void,
   stats: () => Record<string, unknown>,
 ): Record<string, Handler> {
   return {
@@ -77,16 +83,16 @@ export function requestHandlers(
       if (length > MAX_FETCH) {
         refuse(`Range of ${length} bytes is too long`, `ask for at most ${MAX_FETCH}`);
       }
-      drain();
+      drain(true);
       // What was on the wire just now may still be gathered by the kernel.
       for (let wait = 0; wait < WAITS && mayCome(recorder, key, from, length); wait++) {
         await new Promise((resolve) => setTimeout(resolve, 1));
-        drain();
+        drain(true);
       }
       if (find(recorder, key) < 0) {
         refuse(`Flow of client "${request.client}" is not known`, `"flows" lists those that are`);
       }
-      yield* fetched(recorder, key, from, length);
+      yield* fetched(recorder, key, from, length, request.raw === true);
     },
     *ack(request) {
       const entries = request.flows === undefined ? [request] : request.flows;
@@ -101,7 +107,7 @@ export function requestHandlers(
         }
         return { key: flowKey(entry), upto: sequenceOf(entry, "upto") };
       });
-      drain();
+      drain(false);
       let [bytes, unknown] = [0, 0];
       for (const { key, upto } of acks) {
         const slot = find(recorder, key);
@@ -111,14 +117,14 @@ export function requestHandlers(
       yield { freed: { bytes, unknown } };
     },
     *flows() {
-      drain();
+      drain(false);
       const { flags } = recorder.states;
       for (let slot = 0; slot < flags.length; slot++) {
         if (flags[slot] !== 0) yield { flow: describeFlow(recorder, slot) };
       }
     },
     *stats() {
-      drain();
+      drain(false);
       yield { stats: stats() };
     },
   };
@@ -145,15 +151,18 @@ export function describeFlow(recorder: Recorder, slot: number): RecordedFlow {
 
 /**
  * The `length` bytes from sequence number `from` on of the flow with that key, in order; what is missing, too. The
- * flow is looked up again for each line, since it may end between two.
+ * flow is looked up again for each line, since it may end between two. Bytes are in base64 or, where they are to be
+ * `raw`, behind their line.
  */
 export function* fetched(
   recorder: Recorder,
   key: Int32Array,
   from: number,
   length: number,
+  raw: boolean,
 ): Generator<Fetched> {
-  const scratch = new Uint8Array(Math.min(length, MAX_SEGMENT));
+  const size = Math.min(length, MAX_SEGMENT);
+  let scratch = new Uint8Array(size);
   let done = 0;
   while (done < length) {
     const slot = find(recorder, key);
@@ -165,7 +174,15 @@ export function* fetched(
     }
     const present = slot < 0 ? 0 : gather(recorder, slot, seq, length - done, scratch);
     if (present > 0) {
-      yield { segment: { seq, data: scratch.subarray(0, present).toBase64() } };
+      const bytes = scratch.subarray(0, present);
+      if (raw) {
+        yield { segment: { seq, length: present } };
+        yield bytes;
+        // It has still to be written.
+        scratch = new Uint8Array(size);
+      } else {
+        yield { segment: { seq, data: bytes.toBase64() } };
+      }
       done += present;
       continue;
     }

@@ -35,6 +35,8 @@ export const RECORD_SOCKET = "record.sock";
 const LOOK = 100;
 /** How long the kernel gathers frames, in milliseconds. */
 const DELAY = 1;
+/** For this long after a request for bytes, what is captured is taken in without long rests, in milliseconds. */
+const HURRY = 2000;
 /** Milliseconds between two warnings of one kind. */
 const WARNING_PAUSE = 1000;
 /** The most that is taken of a frame, as libpcap does. */
@@ -109,7 +111,11 @@ export async function runRecord(
       writer.receive(view, at, captured, length, seconds, nanos);
     };
   // As much as the ring holds: a flood must not keep a request waiting for its end.
-  const catchUp = (): void => drain(capture, receive, options.buffer / 64);
+  let hurriedUntil = -Infinity;
+  const catchUp = (more: boolean): void => {
+    if (more) hurriedUntil = performance.now() + HURRY;
+    drain(capture, receive, options.buffer / 64);
+  };
   const read = (): Record<string, unknown> => {
     const { received, dropped } = capture.stats();
     return {
@@ -151,8 +157,8 @@ export async function runRecord(
     next = now + LOOK;
     look();
   };
-  await pump(capture, receive, each, stop);
-  catchUp();
+  await pump(capture, receive, each, () => performance.now() < hurriedUntil, stop);
+  catchUp(false);
   look();
   await writer?.close();
   stats.emit();

@@ -1,6 +1,6 @@
 /**
- * The recorder's memory during many short connections: prints its resident memory against the budget, and the ledger.
- * Needs root.
+ * The recorder's memory during many short connections: prints its resident memory against the budget, every half minute
+ * and at its most, and the ledger. Needs root.
  *
  *     deno task bench:record-soak [SECONDS [RATE]]
  *
@@ -12,6 +12,8 @@ import { Bit, Ether, ethernet, ipPacket, Next, type Tcp, tcpSegment } from "../f
 import { askRecorder } from "../netns/record_socket.ts";
 
 const BUDGET_MIB = 256;
+/** Between two lines on the resident memory, in milliseconds. */
+const REPORT = 30_000;
 const SERVER = "10.77.0.100";
 const payload = Array.from({ length: 1000 }, (_, i) => i & 255);
 
@@ -79,9 +81,17 @@ async function soak(seconds: number, rate: number): Promise<void> {
       while (!(await reader.read()).done);
     })();
     let most = 0;
+    const began = performance.now();
+    let next = REPORT;
     const sample = setInterval(() => {
       const status = Deno.readTextFileSync(`/proc/${recorder.pid}/status`);
-      most = Math.max(most, Number(/VmHWM:\s*(\d+)/.exec(status)![1]) / 1024);
+      const mebibytes = (field: string): number =>
+        Number(new RegExp(`${field}:\\s*(\\d+)`).exec(status)![1]) / 1024;
+      most = Math.max(most, mebibytes("VmHWM"));
+      const elapsed = performance.now() - began;
+      if (elapsed < next) return;
+      next += REPORT;
+      console.log(`after ${(elapsed / 1000).toFixed(0)} s: ${mebibytes("VmRSS").toFixed(0)} MiB`);
     }, 500);
     const source = start(fileURLToPath(import.meta.url), String(seconds), String(rate), "send");
     const { stdout } = await source.output();

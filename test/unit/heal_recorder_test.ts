@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { readLines } from "../../lib/ndjson.ts";
+import { Answers } from "../../lib/heal/answers.ts";
 import { Ranges } from "../../lib/heal/ranges.ts";
 import {
   connectTo,
@@ -79,7 +80,8 @@ Deno.test("recorder client: requests go out at once, answers reach who asked, in
   const serve = async (request: Record<string, unknown>, say: (line: string) => Promise<void>) => {
     seen.push(request);
     if (request.from === 7) return await say('{"ok":false,"error":"No such flow"}');
-    await say(JSON.stringify({ segment: { seq: request.from, data: "AQID" } }));
+    // Four bytes; say() adds the last one.
+    await say(JSON.stringify({ segment: { seq: request.from, length: 4 } }) + "\n\x01\n\x03");
     await say(JSON.stringify({ missing: { from: 13, to: 20, reason: "freed" } }));
     await say('{"fin":{"seq":20}}\n{"ok":true}');
   };
@@ -92,12 +94,12 @@ Deno.test("recorder client: requests go out at once, answers reach who asked, in
     await assert.rejects(refused, new RecorderRefused("No such flow"));
     await second;
     assert.deepEqual(seen, [
-      { request: "fetch", ...flow, from: 10, to: 21 },
-      { request: "fetch", ...flow, from: 7, to: 8 },
-      { request: "fetch", ...flow, from: 0xfffffffe, to: 5 },
+      { request: "fetch", ...flow, from: 10, to: 21, raw: true },
+      { request: "fetch", ...flow, from: 7, to: 8, raw: true },
+      { request: "fetch", ...flow, from: 0xfffffffe, to: 5, raw: true },
     ]);
-    assert.deepEqual(one.got, [[10, [1, 2, 3]], [13, 20, "freed"], ["fin", 20]]);
-    assert.deepEqual(two.got[0], [0xfffffffe, [1, 2, 3]]);
+    assert.deepEqual(one.got, [[10, [1, 10, 3, 10]], [13, 20, "freed"], ["fin", 20]]);
+    assert.deepEqual(two.got[0], [0xfffffffe, [1, 10, 3, 10]]);
   });
 });
 
@@ -175,7 +177,10 @@ for (
   const nonsense of [
     "no JSON",
     "7",
-    '{"segment":{"seq":1,"data":"no base64!"}}',
+    '{"segment":{"seq":1,"data":"AQID"}}',
+    '{"segment":{"seq":1,"length":-1}}',
+    '{"segment":{"seq":1,"length":1000000}}',
+    '{"segment":null}',
     "x".repeat(200_000),
   ]
 ) {
@@ -243,4 +248,52 @@ Deno.test("ranges: they hold what a set of numbers holds, also across the wrap",
       last = to;
     }
   }));
+});
+
+Deno.test("answers: lines and bytes come out as they went in, whatever the chunks", async () => {
+  const part = fc.oneof(
+    fc.record({ line: fc.string({ unit: "grapheme", maxLength: 40 }) }),
+    fc.record({ bytes: fc.uint8Array({ maxLength: 200 }) }),
+  ).filter((one) => !("line" in one) || !/[\n\r]/.test(one.line));
+  await fc.assert(fc.asyncProperty(
+    fc.array(part, { maxLength: 30 }),
+    fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 10 }),
+    async (parts, sizes) => {
+      const encoder = new TextEncoder();
+      const input = parts.flatMap((one) =>
+        "line" in one ? [...encoder.encode(`${one.line}\n`)] : [...one.bytes]
+      );
+      let [at, reads] = [0, 0];
+      const answers = new Answers({
+        read(target): Promise<number | null> {
+          const chunk = input.slice(at, at + sizes[reads++ % sizes.length]!);
+          target.set(chunk);
+          at += chunk.length;
+          return Promise.resolve(chunk.length === 0 ? null : chunk.length);
+        },
+      });
+      for (const one of parts) {
+        if ("line" in one) assert.equal(await answers.line(), one.line);
+        else assert.deepEqual(await answers.bytes(one.bytes.length), one.bytes);
+      }
+      assert.equal(await answers.line(), undefined);
+    },
+  ));
+});
+
+Deno.test("answers: a line and bytes of the greatest length, again and again", async () => {
+  const line = new Uint8Array(128 * 1024 + 1).fill(0x78);
+  line[line.length - 1] = 10;
+  let at = 0;
+  const answers = new Answers({
+    read(target): Promise<number | null> {
+      for (let i = 0; i < target.length; i++) target[i] = line[at++ % line.length]!;
+      return Promise.resolve(target.length);
+    },
+  });
+  for (let i = 0; i < 5; i++) {
+    assert.equal((await answers.line())!.length, 128 * 1024);
+    assert.deepEqual(await answers.bytes(128 * 1024), line.subarray(0, -1));
+    assert.equal(await answers.line(), "");
+  }
 });

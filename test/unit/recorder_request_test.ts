@@ -70,3 +70,20 @@ Deno.test("record socket: acknowledgements of many flows at once; unknown ones a
   assert.equal(await test.replicaAck(known[0]!, 5000), 1);
   assert.deepEqual(await test.fetch(known[0]!, 10, 4), [[-1, -1, -1, -1], ["freed", "not seen"]]);
 });
+
+Deno.test("record socket: raw bytes stand behind the line that announces them, and stay as they are", async () => {
+  const test = new TestRecorder(8 * MIB, MIB);
+  const sent = Uint8Array.from({ length: 100_000 }, (_, i) => i % 251);
+  for (let at = 0; at < sent.length; at += 1000) test.data(flow, at, sent.slice(at, at + 1000));
+  const range = { from: 0, to: sent.length + 5 };
+  const answer = await test.ask({ request: "fetch", ...test.ends(flow), ...range, raw: true });
+  const parts: number[] = [];
+  for (let i = 0; i + 1 < answer.length; i += 2) {
+    const bytes = answer[i + 1] as unknown as Uint8Array;
+    assert.deepEqual(answer[i], { segment: { seq: parts.length, length: bytes.length } });
+    parts.push(...bytes);
+  }
+  assert.deepEqual(Uint8Array.from(parts), sent);
+  const missing = { from: sent.length, to: sent.length + 5, reason: "not seen" };
+  assert.deepEqual(answer.at(-1), { missing });
+});
