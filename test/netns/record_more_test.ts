@@ -257,6 +257,7 @@ onStage(
     await ip("set", "here0", "up");
     await ip("del", "here0");
     assert.equal((await recorder.status).code, 69);
+    await poll("the reason", () => recorder.stderr !== "");
     assert.match(recorder.stderr, /^t2cp record: Interface "here0" has gone; start/);
   },
 );
