@@ -49,7 +49,7 @@ onStage(
   async (stage) => {
     await stage.webServers(0, ["backup"]);
     await stage.output("backup", "tc", "qdisc", "add", "dev", "eth0", "ingress");
-    const outcome = await stage.run("backup", [...T2CP, ...stage.shadowArgs()], 30);
+    const outcome = await stage.run("backup", [...T2CP, ...stage.shadowArgs()]);
     assertRefused(outcome, outcome.status, /^t2cp shadow: /);
     assert.ok([69, 71].includes(outcome.status));
   },
@@ -63,7 +63,7 @@ onStage("refuse: an interface whose first filter is another's", async (stage) =>
   await tc("filter", "add", ...filter, "protocol", "ip", "bpf", "da", "bytecode", "1,6 0 0 0");
   const before = await stage.filters("backup", "eth0");
   assertRefused(
-    await stage.run("backup", [...T2CP, ...stage.shadowArgs()], 30),
+    await stage.run("backup", [...T2CP, ...stage.shadowArgs()]),
     69,
     /^t2cp shadow: Another filter .* egress of interface "eth0".*tc filter del dev eth0 egress pref 1$/m,
   );
@@ -73,7 +73,7 @@ onStage("refuse: an interface whose first filter is another's", async (stage) =>
 
 onStage("refuse: a listener for IPv6 alone does not listen on an IPv4 service", async (stage) => {
   await stage.socat("backup", 80, "TCP6-LISTEN:80,ipv6only=1,fork", "PIPE");
-  const outcome = await stage.run("backup", [...T2CP, ...stage.shadowArgs()], 30);
+  const outcome = await stage.run("backup", [...T2CP, ...stage.shadowArgs()]);
   assertRefused(outcome, 69, /^t2cp shadow: Nobody listens on service/);
 });
 

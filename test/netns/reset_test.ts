@@ -7,7 +7,7 @@ import { constants } from "node:os";
 import { formatEndpoint } from "../../lib/address.ts";
 import { t2cp } from "../cli/t2cp.ts";
 import { State, type TcpSocket } from "../fixture/socket.ts";
-import { poll } from "../fixture/wait.ts";
+import { PATIENCE, poll } from "../fixture/wait.ts";
 import { onStage, SERVICE_ADDRESS, type Stage } from "./stage.ts";
 import { noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
 import type { Process } from "./two_hosts.ts";
@@ -124,7 +124,7 @@ onStage("resets: without its process the mirror lets the next one pass", async (
       if (flow.client.state === State.ESTABLISHED) flow.client.trySend("?");
       return flow.client.state === State.CLOSE;
     },
-    15_000,
+    PATIENCE,
     50,
   );
   const took = performance.now() - start;

@@ -84,12 +84,13 @@ onStage("shape: a flood of SYNs pushes out no established flow", async (stage) =
     return JSON.parse(text)[0].stats64.tx.packets as number;
   };
   const before = await copied();
-  for (let sent = 0; sent < SYNS; sent += 2000) {
+  // A kernel that has much else to do drops some of them.
+  for (let sent = 0; await copied() - before < SYNS; sent += 2000) {
+    assert.ok(sent < 3 * SYNS, "the backup sees the flood");
     sendPackets(twins.namespace("client"), flood(sent, sent + 2000));
     await busy!.up(noise(10_000));
     await busy!.down(noise(10_000));
   }
-  assert.ok(await copied() - before >= SYNS, "the backup sees the flood");
   assert.equal((await stage.stats()).flows, flows.length);
   const during = await twins.open("after the flood");
   await during.up("hello");

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type HookBounds, RotateHook } from "../../lib/capture/rotate_hook.ts";
-import { poll } from "../fixture/wait.ts";
+import { PATIENCE, poll } from "../fixture/wait.ts";
 
 interface Hooked {
   run(path: string): void;
@@ -17,7 +17,10 @@ async function withHook(
 ): Promise<void> {
   const log = Deno.makeTempFileSync({ prefix: "t2cp-hook-" });
   const warnings: string[] = [];
-  const hook = new RotateHook(command(log), (message) => warnings.push(message), bounds);
+  const hook = new RotateHook(command(log), (message) => warnings.push(message), {
+    lastWait: PATIENCE,
+    ...bounds,
+  });
   try {
     await test({
       run: (path) => hook.run(path),
@@ -89,7 +92,8 @@ Deno.test("hook: only so many commands run at once, and only so many files wait"
 Deno.test("hook: a command that takes too long is ended, with its children", async () => {
   const command = (log: string) =>
     `trap "" TERM; echo $$ >> ${log}; sleep 60 & wait; sleep 60; true`;
-  await withHook(command, { runTime: 100 }, async ({ run, close, log, warnings }) => {
+  // At the lowest priority it takes a while before it can say anything.
+  await withHook(command, { runTime: 3000 }, async ({ run, close, log, warnings }) => {
     run("/a");
     await poll("the command", () => log()[0] !== "");
     await close();

@@ -167,7 +167,7 @@ function lives(pid: number): boolean {
 }
 
 async function gone(pid: number): Promise<boolean> {
-  for (let i = 0; i < 500 && lives(pid); i++) {
+  for (let i = 0; i < 3000 && lives(pid); i++) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   return !lives(pid);
