@@ -9,17 +9,13 @@ import { SystemError, unwrap } from "./errno.ts";
 import { libc } from "./libc_sys.ts";
 import { FilterCompiler } from "./libpcap.ts";
 import { Mapping } from "./mapping.ts";
-import { interfaceIndex } from "./tc.ts";
+import { AF_PACKET, bindToInterface, SOCK_CLOEXEC, SOCK_RAW, SOL_PACKET } from "./packet_family.ts";
 
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0x800;
-const SOCK_CLOEXEC = 0x80000;
 const ETH_P_ALL = 3;
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
 const SO_ATTACH_FILTER = 26;
-const SOL_PACKET = 263;
 const PACKET_RX_RING = 5;
 const PACKET_STATISTICS = 6;
 const PACKET_VERSION = 10;
@@ -141,12 +137,7 @@ export class Capture implements Disposable {
       const ring = `make a ring of ${this.#blocks * block} bytes`;
       setOption(this.fd, PACKET_RX_RING, request, ring);
       mapping = new Mapping(this.fd, this.#blocks * block, 0, true, ring);
-      const address = new DataView(new ArrayBuffer(20));
-      address.setUint16(0, AF_PACKET, true);
-      address.setUint16(2, ETH_P_ALL);
-      address.setInt32(4, interfaceIndex(name), true);
-      const bound = libc().bind(this.fd, new Uint8Array(address.buffer), 20);
-      unwrap(bound, `capture on interface "${name}"`);
+      bindToInterface(this.fd, name, ETH_P_ALL, `capture on interface "${name}"`);
     } catch (error) {
       mapping?.[Symbol.dispose]();
       libc().close(this.fd);

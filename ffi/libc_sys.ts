@@ -5,7 +5,7 @@
  */
 
 /** The C prototypes that t2cp calls, a parameter a line. */
-const symbols = {
+export const prototypes = {
   __errno_location: {
     parameters: [],
     result: "pointer", // int *__errno_location(void)
@@ -222,12 +222,12 @@ const symbols = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-let library: Deno.DynamicLibrary<typeof symbols> | undefined;
+let library: Deno.DynamicLibrary<typeof prototypes> | undefined;
 
 /** The C library's symbols, opened at the first call. *
  * @ignore
  */
-export function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
-  library ??= Deno.dlopen("libc.so.6", symbols);
+export function libc(): Deno.DynamicLibrary<typeof prototypes>["symbols"] {
+  library ??= Deno.dlopen("libc.so.6", prototypes);
   return library.symbols;
 }

@@ -5,14 +5,10 @@
  */
 import { unwrap } from "./errno.ts";
 import { libc } from "./libc_sys.ts";
-import { interfaceIndex } from "./tc.ts";
+import { AF_PACKET, bindToInterface, SOCK_CLOEXEC, SOCK_RAW, SOL_PACKET } from "./packet_family.ts";
 
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0x80000;
 const SOL_SOCKET = 1;
 const SO_MARK = 36;
-const SOL_PACKET = 263;
 const PACKET_VNET_HDR = 15;
 
 /** Length of struct virtio_net_hdr, which stands before each frame. */
@@ -67,11 +63,7 @@ export class PacketSocket implements Disposable {
       };
       option(SOL_PACKET, PACKET_VNET_HDR, 1);
       option(SOL_SOCKET, SO_MARK, mark);
-      const address = new Uint8Array(20);
-      const view = new DataView(address.buffer);
-      view.setUint16(0, AF_PACKET, true);
-      view.setInt32(4, interfaceIndex(name), true);
-      unwrap(libc().bind(this.#fd, address, address.length), `bind a packet socket to "${name}"`);
+      bindToInterface(this.#fd, name, 0, `bind a packet socket to "${name}"`);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

@@ -17,26 +17,31 @@ export class KernelGaps implements AsyncDisposable {
   readonly #poller: Poller;
   readonly #running: Promise<void>;
   #closed = false;
+  #failure: unknown;
 
   /** Gives each gap to `receive` at once. `map` must stay open for as long as this object is used. */
   constructor(map: BpfMap, receive: (gap: FlowEvent) => void) {
     this.#ring = new RingBuffer(map);
     this.#ring.drain(() => {});
     this.#poller = new Poller([this.#ring.fd]);
-    this.#running = this.#run(receive);
-    // Whoever disposes of it hears of its failure.
-    this.#running.catch(() => {});
+    this.#running = this.#run(receive).catch((error) => void (this.#failure = error));
+  }
+
+  /**
+   * Does nothing while gaps are read.
+   *
+   * @throws what has ended the reading, if anything has: a failure of the ring buffer, or of the receiver
+   */
+  requireRunning(): void {
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Ends the reading. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     await this.#poller.close();
-    try {
-      await this.#running;
-    } finally {
-      this.#ring[Symbol.dispose]();
-    }
+    await this.#running;
+    this.#ring[Symbol.dispose]();
   }
 
   async #run(receive: (gap: FlowEvent) => void): Promise<void> {

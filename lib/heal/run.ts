@@ -147,6 +147,7 @@ function noShadow(runDir: string): Failure {
 /** What runs. */
 interface Work extends AsyncDisposable {
   healer: Healer;
+  gaps: KernelGaps;
   control: Control;
   stats: StatsTimer;
 }
@@ -171,7 +172,7 @@ async function begin(options: HealOptions, shadow: Shadow, emitter: Emitter): Pr
     now: () => performance.now(),
     nowNanos: () => monotonicMicros() * 1000,
   });
-  opened.use(new KernelGaps(maps.get("gaps")!, (gap) => healer.onKernelGap(gap)));
+  const gaps = opened.use(new KernelGaps(maps.get("gaps")!, (gap) => healer.onKernelGap(gap)));
   warnOfRecorder(recorder, options.recorder, emitter);
   const stats = new StatsTimer(emitter, () => healer.stats(), options.stats);
   opened.use(
@@ -193,7 +194,7 @@ async function begin(options: HealOptions, shadow: Shadow, emitter: Emitter): Pr
     realtime: runRealtime(),
   });
   const kept = opened.move();
-  return { healer, control, stats, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+  return { healer, gaps, control, stats, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
 /** Says once that the recorder cannot be reached, and again only after it was. */
@@ -210,10 +211,11 @@ function warnOfRecorder(recorder: RecorderClient, path: string, emitter: Emitter
 
 /** Looks again and again, until it should end. */
 async function heal(work: Work, stop: AbortSignal, ended: () => boolean): Promise<void> {
-  const { healer, control, stats } = work;
+  const { healer, gaps, control, stats } = work;
   let until = Infinity;
   while (!stop.aborted) {
     healer.tick();
+    gaps.requireRunning();
     stats.tick();
     if (ended()) {
       if (until === Infinity) until = performance.now() + LAST_HEALINGS;

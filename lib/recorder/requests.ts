@@ -161,8 +161,7 @@ export function* fetched(
   length: number,
   raw: boolean,
 ): Generator<Fetched> {
-  const size = Math.min(length, MAX_SEGMENT);
-  let scratch = new Uint8Array(size);
+  let scratch: Uint8Array | undefined;
   let done = 0;
   while (done < length) {
     const slot = find(recorder, key);
@@ -172,6 +171,7 @@ export function* fetched(
       done += 1;
       continue;
     }
+    scratch ??= new Uint8Array(Math.min(length - done, MAX_SEGMENT));
     const present = slot < 0 ? 0 : gather(recorder, slot, seq, length - done, scratch);
     if (present > 0) {
       const bytes = scratch.subarray(0, present);
@@ -179,7 +179,7 @@ export function* fetched(
         yield { segment: { seq, length: present } };
         yield bytes;
         // It has still to be written.
-        scratch = new Uint8Array(size);
+        scratch = undefined;
       } else {
         yield { segment: { seq, data: bytes.toBase64() } };
       }
