@@ -11,7 +11,7 @@
  * @module
  */
 import type { BpfProgram } from "../../ffi/bpf_object.ts";
-import { Mode } from "../../lib/flow/layout.ts";
+import { MIRROR_ANSWERS, Mode } from "../../lib/flow/layout.ts";
 import { median, quantile } from "../../lib/lab/measure.ts";
 import {
   type Ends,
@@ -30,6 +30,9 @@ const GOAL = 300;
 /** Flows in the table beside the measured one. */
 const OTHERS = 10_000;
 
+/** As `mirror` has it unless told, in milliseconds. */
+const HOLD_RESETS = 500;
+
 /** The runs are spread over so many rounds, so that a moment of load does not fall on one case alone. */
 const ROUNDS = 5;
 
@@ -37,6 +40,8 @@ interface Case {
   name: string;
   ends: Ends;
   tracked: boolean;
+  /** What the gateway's programs are told. */
+  flags: number;
   program: BpfProgram;
   frame: Frame;
   verdict: number;
@@ -90,7 +95,7 @@ function shadowCases({ ingress, egress }: LoadedShadow, ends: Ends): Case[] {
   ];
   const family = ends.client.includes(":") ? "IPv6" : "IPv4";
   return [...tracked, ...others].map(([name, program, frame, verdict]): Case => ({
-    ...{ name: `${family} ${name}`, tracked: !name.startsWith("others"), ends },
+    ...{ name: `${family} ${name}`, tracked: !name.startsWith("others"), flags: 0, ends },
     ...{ program, frame, verdict, nanos: [] },
   }));
 }
@@ -104,18 +109,20 @@ function mirrorCases({ ingress, egress }: LoadedMirror, ends: Ends): Case[] {
   };
   const primary = (said: Said): Frame => linked(fromService(ends, said), macs.primary);
   const { PASS } = Verdict;
-  const all: [string, BpfProgram, Frame, number][] = [
-    ["client's acknowledgement, copied", egress, client(said), PASS],
-    ["client's data, copied", egress, client(data), PASS],
-    ["primary's acknowledgement, copied", ingress, primary(said), PASS],
-    ["primary's data, copied", ingress, primary(data), PASS],
-    ["others' data, in", ingress, foreign(ends), PASS],
-    ["others' data, out", egress, foreign(ends), PASS],
+  const all: [string, BpfProgram, Frame, number?][] = [
+    ["client's acknowledgement, copied", egress, client(said)],
+    ["client's data, copied", egress, client(data)],
+    ["primary's acknowledgement, copied", ingress, primary(said)],
+    ["primary's data, copied", ingress, primary(data)],
+    ["client's data, with --unanswered", egress, client(data), MIRROR_ANSWERS],
+    ["primary's data, with --unanswered", ingress, primary(data), MIRROR_ANSWERS],
+    ["others' data, in", ingress, foreign(ends)],
+    ["others' data, out", egress, foreign(ends)],
   ];
   const family = ends.client.includes(":") ? "IPv6" : "IPv4";
-  return all.map(([name, program, frame, verdict]): Case => ({
-    ...{ name: `${family} gateway: ${name}`, tracked: false, ends },
-    ...{ program, frame, verdict, nanos: [] },
+  return all.map(([name, program, frame, flags = 0]): Case => ({
+    ...{ name: `${family} gateway: ${name}`, tracked: false, flags, ends },
+    ...{ program, frame, verdict: PASS, nanos: [] },
   }));
 }
 
@@ -131,7 +138,6 @@ for (let other = 0; other < OTHERS; other++) {
   shadow.setFlow({ ...families[other % 2]!, clientPort: 1024 + other }, flow());
 }
 using mirror = new LoadedMirror(["10.77.0.100:80", "[fd77::100]:80"]);
-mirror.control(macs);
 const cases = families.flatMap((ends) => [
   ...shadowCases(shadow, ends),
   ...mirrorCases(mirror, ends),
@@ -141,7 +147,8 @@ for (let round = 0; round < ROUNDS; round++) {
   shadow.control(Mode.ACTIVE);
   nothing.push(...timeRuns(shadow.egress, foreign(families[0]!), Verdict.PASS, runs));
   shadow.control(Mode.SHADOW);
-  for (const { ends, program, frame, verdict, nanos } of cases) {
+  for (const { ends, flags, program, frame, verdict, nanos } of cases) {
+    mirror.control(macs, flags, 0, HOLD_RESETS);
     shadow.setFlow(ends, flow());
     nanos.push(...timeRuns(program, frame, verdict, runs));
   }
