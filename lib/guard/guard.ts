@@ -180,14 +180,28 @@ async function watch(
     renewal = performance.now() + RENEW;
     await mains.renew();
   };
-  while (!stop.aborted) {
+  /** A stop waits for what is held, since nobody would let go of it. */
+  let told = false;
+  const mayStop = (): boolean => {
+    if (!stop.aborted || release.pending === 0) return stop.aborted;
+    if (told) return false;
+    told = true;
+    emitter.emit("warning", {
+      message:
+        `${release.pending} connections are held; they are let go, or taken over, before the end`,
+      counter: "held",
+      count: release.pending,
+    });
+    return false;
+  };
+  while (!mayStop()) {
     // The processes differ from time to time.
     const known = mains.pids.join();
     const poller = new Poller([ring.fd, ...mains.descriptors]);
     const wake = (): void => poller.wake();
     stop.addEventListener("abort", wake);
     try {
-      while (!stop.aborted && mains.pids.join() === known) {
+      while (!mayStop() && mains.pids.join() === known) {
         const due = Math.min(verdict.due(), release.due(), stats.due());
         await poller.wait(Math.min(WAIT, due * 1000));
         await look();
@@ -197,5 +211,6 @@ async function watch(
       await poller.close();
     }
   }
+  await release.end();
   stats.emit();
 }

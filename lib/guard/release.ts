@@ -18,6 +18,7 @@ import {
   SERVICE_KEY,
   serviceKey,
 } from "../flow/layout.ts";
+import { destroySockets } from "../shadow/sweep.ts";
 import { Flag, NOTHING, SegmentFrames } from "../takeover/frames.ts";
 import { askForClaims } from "./claims.ts";
 import { GUARDED, HELD, MARK_RELEASE } from "./layout.ts";
@@ -30,6 +31,8 @@ const LOOK = 100;
 const LOOK_MOVED = 1000;
 /** Flows that another host goes on with are forgotten after this, in milliseconds: no socket of theirs lives so long. */
 const FORGET = 900_000;
+/** Sockets removed by one call of ss(8). */
+const CHUNK = 50;
 /** Length of an Ethernet header. */
 const ETHERNET = 14;
 
@@ -82,6 +85,7 @@ export class Release implements Disposable {
   readonly #frames = new SegmentFrames();
   #next = 0;
   #busyUntil = 0;
+  #pending = 0;
   #idle = false;
   /** Processes whose flows are let go at once. */
   readonly #dismissed = new Set<number>();
@@ -104,6 +108,20 @@ export class Release implements Disposable {
     return this.#idle;
   }
 
+  /** How many flows are held of which it is open whether another host goes on with them. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /**
+   * Removes the sockets of the flows that are held still: another host goes on with them, and nobody will hide what
+   * the kernel would send for them.
+   */
+  async end(): Promise<void> {
+    const flows = [...this.flows()];
+    for (let i = 0; i < flows.length; i += CHUNK) await destroySockets(flows.slice(i, i + CHUNK));
+  }
+
   /** Whether no crash has left a service without listener. */
   get listening(): boolean {
     return ![...this.#states()].some(({ view }) =>
@@ -114,6 +132,7 @@ export class Release implements Disposable {
   /** A process has crashed: there are flows to look after, or will be. */
   begin(now: number = performance.now()): void {
     this.#idle = false;
+    this.#pending = Math.max(1, this.#pending);
     this.#busyUntil = now + this.#options.bound + LOOK;
     // What is to be said of the crash goes first.
     this.#next = now + LOOK;
@@ -136,14 +155,12 @@ export class Release implements Disposable {
       const age = (nanos - since) / 1e6;
       if (this.#dismissed.has(values.getUint32(valueAt + HELD.tgid, true))) {
         this.#letGo(entry);
-      } else if (age < bound - ASK) {
-        pending += 1;
       } else if (this.#movedAt(new Uint8Array(keys.buffer, keyAt + FLOW_KEY.server, 16)) >= since) {
         if (age < FORGET) moved += 1;
         else this.#forget(keys, keyAt);
       } else if (age < bound) {
         pending += 1;
-        ask = true;
+        ask ||= age >= bound - ASK;
       } else {
         this.#letGo(entry);
       }
@@ -154,6 +171,7 @@ export class Release implements Disposable {
       const age = (nanos - since) / 1e6;
       if (age >= bound - ASK && age < bound && this.#movedAt(key) < since) ask = true;
     }
+    this.#pending = pending;
     this.#idle = moved + pending === 0 && now >= this.#busyUntil;
     if (this.#idle) this.#dismissed.clear();
     this.#next = now + (moved > 0 && pending === 0 ? LOOK_MOVED : LOOK);

@@ -217,7 +217,8 @@ function bracketed(service: Service): string {
   return service.family === 6 ? `[${service.address}]` : service.address;
 }
 
-async function destroySockets(sockets: readonly FlowEnds[]): Promise<void> {
+/** Destroys connections of this host, with a reset where they are open. */
+export async function destroySockets(sockets: readonly FlowEnds[]): Promise<void> {
   const filter = sockets.map(({ client, server }) => `( src ${server} and dst ${client} )`);
   await runTool("ss", ["-HKtan", ...filter.join(" or ").split(" ")], "iproute2");
 }

@@ -139,10 +139,15 @@ guardTest("guard: flows are reset where no takeover follows", async (stage) => {
   // The answer to its first SYN may be hidden still.
   await assert.rejects(stage.connecting(8006).connected(), /ECONNREFUSED/);
   assert.ok(!guard.events.some(({ type }) => type === "recovered"), "nobody listens");
-  await stage.serve(8006);
-  await guard.next("recovered");
-  const again = await stage.client(8006, "say hello", "hello");
-  await ended(again);
+  const again = await stage.serve(8006);
+  const recovered = await guard.next("recovered");
+  const last = await stage.client(8006, "hold", "held");
+  kill(again.main);
+  await guard.next("failed", guard.events.indexOf(recovered));
+  // A guard that is to end lets go first.
+  assert.equal((await guard.end("SIGTERM")).code, 0);
+  assert.equal(await last.fails(), "ECONNRESET");
+  assert.ok(guard.events.some(({ type, counter }) => type === "warning" && counter === "held"));
 });
 
 /** Answers ARP probes for 10.99.0.1, as a backup does that has taken over. */
@@ -161,8 +166,9 @@ while True:
 
 guardTest("guard: flows stay hidden once another host has the address", async (stage) => {
   const server = await stage.serve(8007);
-  await stage.guard("--service", service(8007), "--release", "0.6");
+  const guard = await stage.guard("--service", service(8007), "--release", "0.6");
   const client = await stage.client(8007, "hold", "held");
+  const quiet = await stage.client(8007, "hold", "held");
   const claimant = stage.spawn(["python3", "-c", CLAIMANT], "b").stdout.getReader();
   await claimant.read();
   await claimant.cancel();
@@ -178,6 +184,14 @@ guardTest("guard: flows stay hidden once another host has the address", async (s
   const { reset, expired, claims } = await stage.stats();
   assert.deepEqual([reset, expired], [0, 0]);
   assert.ok(claims! >= 1);
+
+  // Nothing hides what a socket would send after the end: none is left.
+  const sockets = (): Promise<string> =>
+    stage.hosts.output("a", "ss", "-Htan", "sport", "=", ":8007");
+  assert.match(await sockets(), /^FIN-WAIT-1/);
+  assert.equal((await guard.end("SIGTERM")).code, 0);
+  assert.equal(await sockets(), "");
+  assertOpen(quiet, "after the guard's end");
 });
 
 guardTest("guard: a worker's connections are let go, a whole server's are not", async (stage) => {
@@ -257,7 +271,7 @@ guardTest("guard: a control group bounds whose connections are guarded", async (
     await kept.send("are you there?");
     await stage.counts("hidden_rst", 1);
     assertOpen(kept, "in the group");
-    await guard.end("SIGTERM");
+    await guard.end("SIGKILL");
     await inside.status;
   } finally {
     await Deno.remove(group).catch(() => {});
@@ -331,13 +345,16 @@ guardTest("guard: nginx killed as a whole, and stopped in order", async (stage) 
   await stage.counts("hidden_fin", 1);
   assertOpen(large, "a download");
   assertOpen(idle, "kept alive");
-  await guard.end("SIGTERM");
+  await guard.end("SIGKILL");
 
   for (const [port, signal] of [[8014, "SIGTERM"], [8015, "SIGQUIT"]] as const) {
     await Deno.remove(pidFile).catch(() => {});
     const again = await startNginx(stage, port);
-    const second = await stage.guard("--service", service(port), "--pidfile", pidFile);
+    const flags = ["--service", service(port), "--pidfile", pidFile, "--release", "0.1"];
+    const second = await stage.guard(...flags);
     const kept = await stage.client(port, request("small"));
+    // A request that nobody has read would be answered by a reset.
+    await kept.receive(100);
     Deno.kill(again.main, signal);
     await ended(kept);
     const exit = await second.next("process.exit");
