@@ -10,13 +10,24 @@ import type { AuthenticationOptions } from "../lib/detect/detect.ts";
 import { assignProbes } from "../lib/detect/naming.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { parseProbe, type ProbeSpec } from "../lib/probe/spec.ts";
-import { parseInterface, parsePath, parsePositive, statsFlag, wholeNumber } from "./flags.ts";
+import {
+  parseInterface,
+  parsePath,
+  parsePositive,
+  runDirFlag,
+  statsFlag,
+  wholeNumber,
+} from "./flags.ts";
 
 interface Flags {
   peer?: string[];
   respond: boolean;
   probe?: ProbeSpec[];
   "hold-down"?: number;
+  on?: string;
+  require?: number;
+  "announce-down": boolean;
+  runDir: string;
   local?: string;
   interface?: string;
   interval?: number;
@@ -55,11 +66,14 @@ events up, suspect, failed and recovered. The watched host runs
 
   On the primary:  t2cp detect --respond
   On the backup:   t2cp detect --peer 10.0.0.1 | t2cp takeover --on failed
+  Before maintenance, on the primary: t2cp detect --announce-down
   Authenticated:   t2cp detect --peer 10.0.0.1 \\
                      --auth-type meticulous-keyed-sha1 --auth-key-file /etc/t2cp/bfd.key
   Across a router: t2cp detect --peer 192.0.2.1 --multihop
   The server, too: t2cp detect --peer 10.0.0.1 \\
                      --probe http://10.0.0.1/health,interval=200,timeout=100,fall=2
+  Two must agree:  { ssh gateway t2cp detect --peer 10.0.0.1 & \\
+                     t2cp detect --peer 10.0.0.1; } | t2cp detect --require 2
 
 The host has failed when no heartbeat came for INTERVAL times MULTIPLIER,
 150 ms unless told otherwise, or when it announces that it goes down; its
@@ -78,6 +92,7 @@ export const command: Command<CommandContext> = buildCommand({
     customUsage: [
       "[--peer ADDRESS]... [--probe PROBE]... [--target NAME] [--hold-down SECONDS]",
       "--respond [--peer ADDRESS]... [--interval MS] [--multiplier N]",
+      "--announce-down [--run-dir DIR]",
     ],
   },
   parameters: {
@@ -99,7 +114,8 @@ export const command: Command<CommandContext> = buildCommand({
       probe: {
         kind: "parsed",
         parse: parseProbe,
-        brief: "Ask this, too: tcp://HOST:PORT, http://HOST/PATH or exec:COMMAND; may be repeated",
+        brief:
+          "Ask this, too: tcp://HOST:PORT, http://HOST/PATH, icmp:HOST, exec:COMMAND; repeatable",
         placeholder: "PROBE",
         variadic: true,
         optional: true,
@@ -111,6 +127,27 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "SECONDS",
         optional: true,
       },
+      on: {
+        kind: "parsed",
+        parse: parseType,
+        brief: "Read events, and let all probes ask at once when one of this type comes",
+        placeholder: "TYPE",
+        optional: true,
+      },
+      require: {
+        kind: "parsed",
+        parse: wholeNumber(1, 255),
+        brief: "Read events of other detectors; so many must agree on a failure",
+        placeholder: "N",
+        optional: true,
+      },
+      "announce-down": {
+        kind: "boolean",
+        brief: "Let the responder on this host tell all who watch it that it goes down",
+        default: false,
+        withNegated: false,
+      },
+      runDir: runDirFlag,
       local: {
         kind: "parsed",
         parse: parseHost,
@@ -198,6 +235,10 @@ export const command: Command<CommandContext> = buildCommand({
   },
   async func(flags: Flags) {
     check(flags);
+    if (flags["announce-down"]) {
+      const { announceDown } = await import("../lib/detect/announce.ts");
+      return await announceDown(flags.runDir);
+    }
     const { detect, respond } = await import("../lib/detect/detect.ts");
     const { openOutput } = await import("./context.ts");
     const { peer = [], local, stats } = flags;
@@ -219,7 +260,13 @@ export const command: Command<CommandContext> = buildCommand({
     if (flags.respond) {
       const { interval = RESPOND_INTERVAL, multiplier } = flags;
       const maxSessions = flags["max-sessions"] ?? RESPOND_SESSIONS;
-      const options = { allowed: peer, interval: interval * 1000, multiplier, maxSessions };
+      const options = {
+        allowed: peer,
+        interval: interval * 1000,
+        multiplier,
+        maxSessions,
+        runDir: flags.runDir,
+      };
       await respond({ ...common, ...options }, around);
     } else {
       const { interval, multiplier, suspect } = { ...DEFAULTS, ...defined(flags) };
@@ -227,7 +274,12 @@ export const command: Command<CommandContext> = buildCommand({
       const timers = { interval: interval * 1000, multiplier, suspectIntervals: suspect };
       const probes = assignProbes(flags.probe ?? [], peer, flags.target);
       const holdDown = (flags["hold-down"] ?? 0) * 1e6;
-      await detect({ ...common, ...timers, targets, probes, holdDown }, around);
+      const { on, require } = flags;
+      const warn = (message: string): void => console.error(`t2cp detect: ${message}`);
+      const input = (on ?? require) === undefined
+        ? undefined
+        : { stream: Deno.stdin.readable, writer: output.writer, warn, on, require };
+      await detect({ ...common, ...timers, targets, probes, holdDown, input }, around);
     }
     await output.close();
   },
@@ -236,6 +288,10 @@ export const command: Command<CommandContext> = buildCommand({
 /** Refuses flags that do not go together. */
 function check(flags: Flags): void {
   const { peer = [], respond, probe = [], local, suspect, target } = flags;
+  if (flags["announce-down"] && (respond || peer.length + probe.length > 0)) {
+    refuse("--announce-down goes with --run-dir alone", "leave the other flags out");
+  }
+  if (flags["announce-down"]) return;
   if (flags["min-ttl"] !== undefined && !flags.multihop) {
     refuse("--min-ttl has no meaning without --multihop", "give both, or leave it out");
   }
@@ -243,8 +299,10 @@ function check(flags: Flags): void {
     if (target !== undefined) refuse("--target has no meaning with --respond", "leave it out");
     if (suspect !== undefined) refuse("--suspect has no meaning with --respond", "leave it out");
     if (probe.length > 0) refuse("--probe has no meaning with --respond", "leave it out");
-    if (flags["hold-down"] !== undefined) {
-      refuse("--hold-down has no meaning with --respond", "leave it out");
+    for (const name of ["hold-down", "on", "require"] as const) {
+      if (flags[name] !== undefined) {
+        refuse(`--${name} has no meaning with --respond`, "leave it out");
+      }
     }
     return;
   }
@@ -264,7 +322,7 @@ function check(flags: Flags): void {
 
 /** What is about heartbeats needs them. */
 function checkWithoutPeer(flags: Flags): void {
-  if (flags.probe === undefined) {
+  if ((flags.probe ?? flags.require) === undefined) {
     refuse("No peer to watch", `give --peer ADDRESS or --probe PROBE, or --respond to be watched`);
   }
   const names = ["local", "interface", "interval", "multiplier", "auth-type"] as const;
@@ -320,6 +378,11 @@ function parseIntervals(text: string): number {
     refuse(`"${text}" is not a number of intervals`, `write one such as "1.5", or "0" for never`);
   }
   return value;
+}
+
+function parseType(text: string): string {
+  if (/^[a-z][a-z0-9._-]*$/.test(text)) return text;
+  refuse(`"${text}" is not the type of an event`, `write one such as "suspect"`);
 }
 
 function parseName(text: string): string {

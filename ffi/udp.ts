@@ -10,6 +10,7 @@ import { libc } from "./libc_sys.ts";
 
 const AF = { 4: 2, 6: 10 } as const;
 const SOCK_DGRAM = 2;
+const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
 const SOL = { SOCKET: 1, IP: 0, IPV6: 41 } as const;
@@ -63,6 +64,11 @@ export interface UdpOptions {
   receiveBuffer?: number;
   /** Send and receive by this interface only. */
   bindToDevice?: string;
+  /**
+   * A raw socket of this protocol of IP instead, 1 to 255, such as 1 for ICMP: raw(7). Ports are 0 then, and what
+   * arrives by IPv4 has its IP header. Needs CAP_NET_RAW.
+   */
+  rawProtocol?: number;
 }
 
 /** A received datagram. Its buffers are used again for the next one. */
@@ -84,7 +90,7 @@ export interface Datagram {
   interfaceIndex: number;
 }
 
-/** A UDP socket that never blocks. */
+/** A UDP or raw socket that never blocks. */
 export class UdpSocket {
   /** The file descriptor, for a poller. */
   readonly fd: number;
@@ -143,8 +149,10 @@ export class UdpSocket {
     inRange("TTL", options.ttl ?? 1, 1, 255);
     inRange("DSCP", options.dscp ?? 0, 0, 63);
     inRange("Priority", options.priority ?? 0, 0, 6);
-    const type = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-    const fd = unwrap(libc().socket(AF[family], type, 0), "open a UDP socket");
+    const { rawProtocol } = options;
+    const type = (rawProtocol === undefined ? SOCK_DGRAM : SOCK_RAW) | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    const what = rawProtocol === undefined ? "open a UDP socket" : "open a raw socket";
+    const fd = unwrap(libc().socket(AF[family], type, rawProtocol ?? 0), what);
     try {
       configure(fd, options);
       unwrap(libc().bind(fd, name, name.length), `bind UDP port ${local.port}`);
@@ -287,7 +295,8 @@ function configure(fd: number, options: UdpOptions): void {
     if (ttl !== undefined) number(IP.TTL, ttl, `send with TTL ${ttl}`);
     if (dscp !== undefined) number(IP.TOS, dscp << 2, `send with DSCP ${dscp}`);
   } else {
-    number(IPV6.V6ONLY, 1, "restrict a socket to IPv6");
+    // A raw socket has its protocol for a port, and the kernel takes it for bound.
+    if (options.rawProtocol === undefined) number(IPV6.V6ONLY, 1, "restrict a socket to IPv6");
     number(IPV6.RECVHOPLIMIT, 1, "ask for received hop limits");
     number(IPV6.RECVPKTINFO, 1, "ask for destination addresses");
     if (ttl !== undefined) number(IPV6.UNICAST_HOPS, ttl, `send with hop limit ${ttl}`);

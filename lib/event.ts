@@ -317,7 +317,7 @@ export const vocabulary: { readonly [T in EventType]: EventDescription<EventFiel
     level: choice(["host", "application"], "What failed: the whole host, or the application"),
     cause: choice(["planned", "unplanned"], "Whether someone announced it"),
     evidence: list("What the decision rests on: each signal, and when it was last good", {
-      signal: text("Where it comes from: bfd"),
+      signal: text("Where it comes from: bfd, a kind of probe, or vote"),
       last: v.optional(instant("When it was last good; absent where it never was")),
     }),
     last_seen: v.optional(lastSeen),

@@ -11,6 +11,8 @@ import { decodeLine, type NdjsonWriter, readRawLines } from "./ndjson.ts";
 export interface PassOptions {
   /** Called with each event, known type or not, after its line is queued for the output. */
   onEvent: (event: Event) => void;
+  /** Makes the event that passes in the place of another one; undefined lets that one pass itself. */
+  replace?: (event: Event) => object | undefined;
   /** Told about each line that is no event, with its number. */
   warn: (message: string) => void;
   /** A line that is no event ends the command instead of a warning. */
@@ -36,7 +38,7 @@ export async function passThrough(
   writer: NdjsonWriter,
   options: PassOptions,
 ): Promise<void> {
-  const { onEvent, warn, strict = false, maxLine, signal } = options;
+  const { onEvent, replace, warn, strict = false, maxLine, signal } = options;
   for await (const line of readRawLines(input, { maxLine, signal })) {
     let event: Event | string;
     if ("error" in line) {
@@ -49,7 +51,9 @@ export async function passThrough(
       }
       event = text === undefined ? "it is not valid UTF-8" : parseEvent(text);
       const droppable = typeof event === "object" && isDroppable(event.type);
-      writer.raw(line.bytes, { droppable });
+      const other = typeof event === "object" ? replace?.(event) : undefined;
+      if (other === undefined) writer.raw(line.bytes, { droppable });
+      else writer.write(other, { droppable });
     }
     if (typeof event === "object") {
       onEvent(event);

@@ -10,7 +10,9 @@ import type { AuthTypeName } from "../bfd/authentication.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { makeAttempt } from "../probe/make.ts";
 import type { ProbeSpec } from "../probe/spec.ts";
+import { serveAnnouncements } from "./announce.ts";
 import { Detector, type DetectorOptions, type Surroundings } from "./detector.ts";
+import { type DetectInput, readInput } from "./input.ts";
 import { readKey } from "./key_file.ts";
 import {
   addressBytes,
@@ -21,6 +23,7 @@ import {
   openNetwork,
   SINGLE_HOP,
 } from "./network.ts";
+import { Quorum } from "./votes.ts";
 
 export type { Surroundings } from "./detector.ts";
 
@@ -60,6 +63,8 @@ export interface DetectOptions extends CommonOptions {
   probes: readonly { spec: ProbeSpec; target: string }[];
   /** How long a failed target must be good before it has recovered, microseconds. */
   holdDown: number;
+  /** Events to pass on and to take note of; none unless given. */
+  input?: DetectInput;
   /** Missed heartbeats that make a failure, 1 to 255. */
   multiplier: number;
   /** A target is suspect after so many intervals without a packet, or a failed probe; never where 0. */
@@ -70,6 +75,8 @@ export interface DetectOptions extends CommonOptions {
 export interface RespondOptions extends CommonOptions {
   /** Who may watch, addresses with zone where link-local; everyone where empty. */
   allowed: readonly string[];
+  /** Where the control socket is. */
+  runDir: string;
   /** The most sessions to keep, 1 or more. */
   maxSessions: number;
   /** Missed heartbeats that make a failure; as each peer says for itself unless given. */
@@ -77,20 +84,35 @@ export interface RespondOptions extends CommonOptions {
 }
 
 /**
- * Watches targets until `around.stop`, and then tells them that it went on purpose.
+ * Watches targets until `around.stop`, and then tells them that it went on purpose. Where it watches none by itself, the
+ * end of the input is its end, too.
  *
  * @throws {Failure} where the sockets or the key cannot be had
  */
 export async function detect(options: DetectOptions, around: Surroundings): Promise<void> {
-  const { targets, probes, interval, multiplier, suspectIntervals, holdDown } = options;
+  const { targets, probes, interval, multiplier, suspectIntervals, holdDown, input } = options;
+  const { emitter, clock } = around;
   const addresses = targets.map(({ address }) => udpAddress(address, options));
   const families = addresses.map(({ address }) => address.length === 4 ? 4 as const : 6 as const);
   const common = prepare(options, families, around);
   const timers = sameTimers(interval, multiplier);
-  const detector = new Detector({ ...around, ...common, timers, holdDown });
+  const done = new AbortController();
+  const stop = AbortSignal.any([around.stop, done.signal]);
+  const quorum = input?.require === undefined ? undefined : new Quorum({
+    ...{ require: input.require, holdDown, emitter, clock, host: Deno.hostname() },
+    settle: (task) => detector.settle(task),
+  });
+  const detector: Detector = new Detector({
+    ...{ ...around, stop, ...common, timers, sink: quorum },
+    // The quorum holds its own recovery down.
+    holdDown: quorum === undefined ? holdDown : 0,
+    moreStats: () => quorum === undefined ? {} : { quorum: quorum.stats, refused: quorum.refused },
+  });
   announceStart(options, targets.map(({ address }) => address), multiplier, around, {
     probes: probes.length === 0 ? undefined : probes.map(({ spec }) => spec.name),
     hold_down_ms: holdDown === 0 ? undefined : holdDown / 1000,
+    on: input?.on,
+    require: input?.require,
   });
   targets.forEach(({ address, name }, i) =>
     detector.watch(addresses[i]!, address, name, suspectIntervals)
@@ -98,7 +120,15 @@ export async function detect(options: DetectOptions, around: Surroundings): Prom
   for (const { spec, target } of probes) {
     detector.probe(spec, makeAttempt(spec), target, suspectIntervals > 0);
   }
-  await detector.run();
+  const reading = input === undefined
+    ? undefined
+    : readInput(input, detector, quorum, emitter, stop).then(() => {
+      if (targets.length + probes.length === 0) done.abort();
+    }, (error) => {
+      done.abort();
+      throw error;
+    });
+  await Promise.all([detector.run(), reading]);
 }
 
 /**
@@ -107,14 +137,23 @@ export async function detect(options: DetectOptions, around: Surroundings): Prom
  * @throws {Failure} where the sockets or the key cannot be had
  */
 export async function respond(options: RespondOptions, around: Surroundings): Promise<void> {
-  const { interval, multiplier } = options;
+  const { interval, multiplier, runDir } = options;
   const allowed = options.allowed.map((address) => udpAddress(address, options));
   const common = prepare(options, [4, 6], around);
   const timers = sameTimers(interval, multiplier ?? 1);
   const answering = { allowed, limit: options.maxSessions, detectMult: multiplier };
   const detector = new Detector({ ...around, ...common, timers, answering });
+  const control = await serveAnnouncements(
+    runDir,
+    () => detector.announceDown(),
+    around.emitter,
+  );
   announceStart(options, options.allowed, multiplier, around);
-  await detector.run();
+  try {
+    await detector.run();
+  } finally {
+    await control?.[Symbol.asyncDispose]();
+  }
 }
 
 /** What both sides need: key and sockets. */

@@ -13,7 +13,8 @@ import type { Emitter } from "../event.ts";
 import type { Attempt } from "../probe/attempt.ts";
 import { Prober } from "../probe/prober.ts";
 import type { ProbeSpec } from "../probe/spec.ts";
-import { Agenda } from "./agenda.ts";
+import { Agenda, type Task } from "./agenda.ts";
+import type { Announced } from "./announce.ts";
 import { type Answering, Endpoint } from "./endpoint.ts";
 import { type Kind, type Network, SINGLE_HOP } from "./network.ts";
 import type { Peer } from "./peers.ts";
@@ -51,6 +52,8 @@ export interface DetectorOptions extends Surroundings {
   holdDown?: number;
   /** Where events about targets go; the output unless given. */
   sink?: EventSink;
+  /** What `stats` says in addition. */
+  moreStats?: () => object;
 }
 
 /** More packets than a socket's default receive buffer holds. */
@@ -76,6 +79,9 @@ const MAX_WAIT = 200_000;
 
 /** So much later than asked the loop may run without probes being excused, microseconds. */
 const LATE = 1000;
+
+/** How often confirmations are looked for, milliseconds. */
+const CONFIRMATION_LOOK = 5;
 
 /** The longest that peers are waited for at the end, microseconds. */
 const MAX_LINGER = 1_000_000;
@@ -143,6 +149,42 @@ export class Detector {
     watched.target.signals.push(new ProbeSignal(spec.kind, name, prober));
     this.#probes.push({ name, target, prober });
     this.#agenda.settle(prober);
+  }
+
+  /** Lets all probes of a target ask at once; of every target where `name` is none of theirs. */
+  hurry(name?: string): void {
+    const now = this.#options.clock();
+    const named = name === undefined ? undefined : this.#watched.get(name);
+    for (const { probers } of named === undefined ? this.#watched.values() : [named]) {
+      for (const prober of probers) {
+        prober.hurry(now);
+        this.#agenda.settle(prober);
+      }
+    }
+    this.#options.network.wake();
+  }
+
+  /** Takes note of a task's deadline, which it lets expire from now on. */
+  settle(task: Task): void {
+    this.#agenda.settle(task);
+    this.#options.network.wake();
+  }
+
+  /** Tells all peers that this host goes down on purpose, and waits for them a little. */
+  async announceDown(): Promise<Announced> {
+    const { clock, network } = this.#options;
+    const now = clock();
+    const { peers } = this.#endpoint;
+    const times = peers.map(({ session }) => session.detectionTime);
+    const end = now + Math.min(Math.max(0, ...times), MAX_LINGER);
+    this.#endpoint.announceDown(now);
+    network.wake();
+    const missing = (): Peer[] => peers.filter(({ session }) => !session.announced);
+    while (missing().length > 0 && clock() < end) {
+      await new Promise((resolve) => setTimeout(resolve, CONFIRMATION_LOOK));
+    }
+    const unconfirmed = missing().map(({ name }) => name);
+    return { told: peers.length - unconfirmed.length, unconfirmed };
   }
 
   /** Runs until the stop signal, tells the peers then, and closes the network. */
@@ -312,6 +354,7 @@ export class Detector {
       })),
       discarded: Object.fromEntries(this.#endpoint.discarded),
       send_errors: this.#endpoint.sendErrors,
+      ...this.#options.moreStats?.(),
     });
   }
 }

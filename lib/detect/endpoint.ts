@@ -62,6 +62,7 @@ export class Endpoint {
   #vacancies: number = NEWCOMERS.atOnce;
   #reckonedAt = -Infinity;
   #stopping = false;
+  #announcing = false;
 
   /** Has no sessions yet. */
   constructor(options: EndpointOptions) {
@@ -134,6 +135,15 @@ export class Endpoint {
   /** Tells the peers of all sessions that they go down on purpose, and takes no new ones. */
   stop(now: number): void {
     this.#stopping = true;
+    for (const peer of this.#peers) {
+      peer.session.disable(now);
+      this.#peers.settle(peer, now);
+    }
+  }
+
+  /** Tells the peers that the host goes down on purpose, and so those that come later. */
+  announceDown(now: number): void {
+    this.#announcing = true;
     for (const peer of this.#peers) {
       peer.session.disable(now);
       this.#peers.settle(peer, now);
@@ -215,7 +225,9 @@ export class Endpoint {
     }
     const local = destination.length > 0 ? destination : undefined;
     const name = addressText(source.address);
-    return this.#open(source, "passive", { ...timers, detectMult }, { name, local });
+    const peer = this.#open(source, "passive", { ...timers, detectMult }, { name, local });
+    if (this.#announcing) peer.session.disable(now);
+    return peer;
   }
 
   /** Whether one more stranger may begin a session now. */

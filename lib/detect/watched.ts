@@ -43,11 +43,6 @@ export class Watched {
     this.target = new Target({ holdDown, suspects, report: (...said) => this.#report(...said) });
   }
 
-  /** Lets all probes ask at once. */
-  hurry(now: number): void {
-    for (const prober of this.probers) prober.hurry(now);
-  }
-
   #report(report: TargetReport, now: number): void {
     const { sink, clock } = this.#options;
     const target = this.name;

@@ -6,6 +6,7 @@
 import type { Attempt } from "./attempt.ts";
 import { execAttempt } from "./exec.ts";
 import { httpAttempt } from "./http.ts";
+import { icmpAttempt } from "./icmp.ts";
 import type { ProbeSpec } from "./spec.ts";
 import { tcpAttempt } from "./tcp.ts";
 
@@ -18,5 +19,7 @@ export function makeAttempt(spec: ProbeSpec): Attempt {
       return httpAttempt(spec);
     case "exec":
       return execAttempt(spec);
+    case "icmp":
+      return icmpAttempt(spec);
   }
 }

@@ -54,11 +54,19 @@ export interface ExecProbe {
   readonly command: string;
 }
 
+/** Sends an ICMP echo request. */
+export interface IcmpProbe {
+  /** The scheme. */
+  readonly kind: "icmp";
+  /** Whom it asks; link-local addresses with a zone. */
+  readonly address: string;
+}
+
 /** A probe as it was asked for. */
 export type ProbeSpec = Rhythm & {
   /** What the events call it: the text without its options. */
   readonly name: string;
-} & (TcpProbe | HttpProbe | ExecProbe);
+} & (TcpProbe | HttpProbe | ExecProbe | IcmpProbe);
 
 /** Where nothing is said. Milliseconds, as the options have it. */
 const DEFAULTS = { interval: 1000, rise: 2, fall: 3, status: "200-399" } as const;
@@ -73,6 +81,7 @@ const OPTIONS: Readonly<Record<ProbeSpec["kind"], readonly string[]>> = {
   tcp: COMMON,
   http: [...COMMON, "status", "match", "host"],
   exec: COMMON,
+  icmp: COMMON,
 };
 
 function refuse(message: string, mend: string): never {
@@ -91,7 +100,7 @@ export function parseProbe(text: string): ProbeSpec {
   if (kind === undefined || !Object.hasOwn(OPTIONS, kind)) {
     const mend = kind === "https"
       ? `write "exec:curl -fsS ${text}"`
-      : `write one such as "tcp://10.0.0.1:80", "http://10.0.0.1/" or "exec:COMMAND"`;
+      : `write one such as "tcp://10.0.0.1:80", "http://10.0.0.1/", "icmp:10.0.0.1" or "exec:COMMAND"`;
     refuse(`"${text}" is not a probe`, mend);
   }
   const known = OPTIONS[kind as ProbeSpec["kind"]];
@@ -111,8 +120,10 @@ export function parseProbe(text: string): ProbeSpec {
       return { ...common, kind, ...parseTcp(name) };
     case "http":
       return { ...common, kind, ...parseHttp(name, host), status, match };
+    case "exec":
+      return { ...common, kind, command: parseCommand(name) };
     default:
-      return { ...common, kind: "exec", command: parseCommand(name) };
+      return { ...common, kind: "icmp", address: parseTarget(name) };
   }
 }
 
@@ -192,6 +203,14 @@ function addressOf(host: string, name: string): string {
     );
   }
   return parseAddress(bare);
+}
+
+function parseTarget(name: string): string {
+  const [, address = "", zone] = /^icmp:([^%]*)(%[^\s/%]{1,15})?$/.exec(name) ?? [];
+  if (zone === undefined) return parseAddress(address);
+  const plain = parseAddress(address);
+  if (/^fe[89ab].:/.test(plain)) return `${plain}${zone}`;
+  return refuse(`Only link-local addresses have a zone, not "${name}"`, `write "icmp:${plain}"`);
 }
 
 function parseCommand(name: string): string {

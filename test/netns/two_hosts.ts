@@ -26,6 +26,7 @@ export class Process {
   /** Resolves at its end, when all that it has printed is here. */
   readonly status: Promise<Deno.CommandStatus>;
   stderr = "";
+  #input: WritableStreamDefaultWriter<Uint8Array> | undefined;
   readonly #child: Deno.ChildProcess;
   #changed = Promise.withResolvers<void>();
 
@@ -56,6 +57,18 @@ export class Process {
       }
       await Promise.race([this.#changed.promise, late]);
     }
+  }
+
+  /** Writes a line to the input. */
+  async write(line: string): Promise<void> {
+    this.#input ??= this.#child.stdin.getWriter();
+    await this.#input.write(new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** Ends the input. */
+  async endInput(): Promise<void> {
+    this.#input ??= this.#child.stdin.getWriter();
+    await this.#input.close();
   }
 
   /** Sends `signal` and waits for the end. */
@@ -94,6 +107,8 @@ export class Process {
 export class TwoHosts {
   readonly #names: { a: string; b: string };
   readonly #processes: Process[] = [];
+  /** Run directories; the hosts share the file system, but not those. */
+  readonly #runDir = Deno.makeTempDirSync({ prefix: "t2cp-test-" });
 
   private constructor(names: { a: string; b: string }) {
     this.#names = names;
@@ -111,6 +126,7 @@ export class TwoHosts {
       for (const name of Object.values(hosts.#names)) {
         await sh("ip", "netns", "delete", name).catch(() => {});
       }
+      await Deno.remove(hosts.#runDir, { recursive: true });
     }
   }
 
@@ -138,10 +154,24 @@ export class TwoHosts {
 
   /** Starts a t2cp command on a host. */
   start(host: "a" | "b", ...args: string[]): Process {
+    const own = args.includes("--respond") ? ["--run-dir", `${this.#runDir}/${host}`] : [];
+    return this.pipe(host, "null", ...args, ...own);
+  }
+
+  /** Tells the responder on a host to say that it goes down; returns the exit status and what was said. */
+  async announceDown(host: "a" | "b"): Promise<{ code: number; stderr: string }> {
+    const args = ["detect", "--announce-down", "--run-dir", `${this.#runDir}/${host}`];
+    const argv = [Deno.execPath(), "run", "-A", MAIN, ...args];
+    const { code, stderr } = await this.command(host, argv).output();
+    return { code, stderr: new TextDecoder().decode(stderr) };
+  }
+
+  /** Starts a t2cp command on a host, with an input where `stdin` is piped. */
+  pipe(host: "a" | "b", stdin: "null" | "piped", ...args: string[]): Process {
     const namespace = `--net=/run/netns/${this.#names[host]}`;
     const child = new Deno.Command("nsenter", {
       args: [namespace, Deno.execPath(), "run", "-A", MAIN, ...args],
-      stdin: "null",
+      stdin,
       stdout: "piped",
       stderr: "piped",
     }).spawn();
