@@ -106,7 +106,12 @@ export function planCommands(
     },
     {
       what: "respond",
-      parts: [command("primary", "detect", "--respond", "--local", primary, ...timers)],
+      parts: [
+        command(
+          ...["primary", "detect", "--respond", "--local", primary] as const,
+          ...[...timers, ...at("primary")],
+        ),
+      ],
     },
     {
       what: "takeover",
