@@ -86,6 +86,7 @@ withMirror("segments of the service are copied, and go on as they came", (mirror
       assert.deepEqual(counted, {
         ...{ to_primary: 1, to_primary_bytes: out.length },
         ...{ from_primary: 1, from_primary_bytes: into.length },
+        ...(said.flags & Bit.RST ? { resets: 1 } : {}),
       });
     }),
     { numRuns: 500 },
