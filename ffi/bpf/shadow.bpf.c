@@ -121,6 +121,18 @@ static __always_inline void end_time_wait(struct __sk_buff *skb, const struct pa
 	set_flags(skb, p, TCP_RST, p->flags, p->offset);
 }
 
+static __always_inline int in_handshake(struct __sk_buff *skb, const struct control *c, const struct packet *p,
+					const struct flow_key *key, struct flow *f)
+{
+	if (!(p->flags & TCP_ACK) || (p->flags & TCP_RST))
+		return TC_ACT_STOLEN;
+	/* The SYN/ACK may come by another processor, and later: what the primary says next shows if it is missing. */
+	if (!f->synack_seen)
+		return ignore(c);
+	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	return first_ack(skb, c, p, key, f);
+}
+
 static __always_inline int from_client(struct __sk_buff *skb, const struct control *c, const struct packet *p,
 				       const struct flow_key *key, struct flow *f)
 {
@@ -141,15 +153,12 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 	}
 	if (!f) {
 		f = bpf_map_lookup_elem(&handshakes, key);
+		if (f)
+			return in_handshake(skb, c, p, key, f);
+		/* Another processor may have made a flow of the handshake between the two looks. */
+		f = bpf_map_lookup_elem(&flows, key);
 		if (!f)
 			return stranger(c, key);
-		if (!(p->flags & TCP_ACK) || (p->flags & TCP_RST))
-			return TC_ACT_STOLEN;
-		/* The SYN/ACK may come by another processor, and later: what the primary says next shows if it is missing. */
-		if (!f->synack_seen)
-			return ignore(c);
-		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-		return first_ack(skb, c, p, key, f);
 	}
 	if (f->replica_reset && c->mode != MODE_SHADOW)
 		return PASS;

@@ -145,11 +145,13 @@ static __always_inline void close_flow(const struct control *c, const struct flo
 	struct flow *f = bpf_map_lookup_elem(&flows, key);
 	struct stranger s = { .stamp = stamp() };
 
-	if (f)
-		s.client_end = replica_next(f);
+	if (!f)
+		return;
+	s.client_end = replica_next(f);
+	/* Before the flow goes: another processor must find its late segments in one of the maps. */
+	bpf_map_update_elem(&strangers, key, &s, BPF_ANY);
 	if (bpf_map_delete_elem(&flows, key))
 		return;
-	bpf_map_update_elem(&strangers, key, &s, BPF_ANY);
 	count(SHADOW_FLOWS_CLOSED);
 	if (c->flags & WANT_FLOW_EVENTS)
 		report(EVENT_FLOW_CLOSE, reason, key, 0);
