@@ -24,7 +24,7 @@ import { askForClaims } from "./claims.ts";
 import { GUARDED, HELD, MARK_RELEASE } from "./layout.ts";
 
 /** How long before the bound other hosts are asked, at each look, whether they have the address; in milliseconds. */
-const ASK = 400;
+const ASK = 2000;
 /** Between two looks while flows are held, in milliseconds. */
 const LOOK = 100;
 /** The same where all of them are another host's. */
