@@ -12,6 +12,7 @@ import { ExitStatus, Failure } from "../lib/failure.ts";
 import { parseProbe, type ProbeSpec } from "../lib/probe/spec.ts";
 import {
   parseInterface,
+  parseName,
   parsePath,
   parsePositive,
   runDirFlag,
@@ -383,9 +384,4 @@ function parseIntervals(text: string): number {
 function parseType(text: string): string {
   if (/^[a-z][a-z0-9._-]*$/.test(text)) return text;
   refuse(`"${text}" is not the type of an event`, `write one such as "suspect"`);
-}
-
-function parseName(text: string): string {
-  if (text === "") refuse("The name of the target is empty", `write one such as "primary"`);
-  return text;
 }

@@ -11,6 +11,7 @@ import { askSystemd } from "../lib/guard/unit.ts";
 import { withOutput } from "./context.ts";
 import {
   parseInterface,
+  parseName,
   parsePath,
   parsePositive,
   runDirFlag,
@@ -40,13 +41,6 @@ function parseUnit(text: string): string {
   if (/^[\w:.@\\-]+$/.test(text) && !text.startsWith("-")) return text;
   throw new Failure(ExitStatus.USAGE, `"${text}" is not the name of a unit`, {
     mend: `write one such as "nginx.service"`,
-  });
-}
-
-function parseTarget(text: string): string {
-  if (text !== "") return text;
-  throw new Failure(ExitStatus.USAGE, "The target's name is empty", {
-    mend: "name this host as the other detectors do",
   });
 }
 
@@ -134,7 +128,7 @@ export const command: Command<CommandContext> = buildCommand({
       },
       target: {
         kind: "parsed",
-        parse: parseTarget,
+        parse: parseName,
         brief: "What failed events call this host; its name unless given",
         placeholder: "NAME",
         optional: true,
