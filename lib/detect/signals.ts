@@ -5,7 +5,7 @@
  */
 import { diagName, stateName } from "../bfd/packet.ts";
 import type { Session } from "../bfd/session.ts";
-import type { Evidence } from "../event.ts";
+import type { Evidence } from "../vocabulary/detector.ts";
 import type { Prober } from "../probe/prober.ts";
 import type { Signal } from "./target.ts";
 import type { BfdEvidence, Report } from "./verdict.ts";

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Evidence } from "../event.ts";
+import type { Evidence } from "../vocabulary/detector.ts";
 
 /** One source of knowledge about a target: a BFD session or a probe. */
 export interface Signal {

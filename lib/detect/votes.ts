@@ -4,7 +4,8 @@
  * @module
  */
 import { formatTime, nowMicros } from "../clock.ts";
-import type { Emitter, Event, EventFields, EventType, Evidence } from "../event.ts";
+import type { Emitter, Event, EventFields, EventType } from "../event.ts";
+import type { Evidence } from "../vocabulary/detector.ts";
 import type { Task } from "./agenda.ts";
 import { type Signal, Target, type TargetReport } from "./target.ts";
 import { type EventSink, millis } from "./watched.ts";

@@ -8,7 +8,8 @@ import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
 import { familyOf, formatService, type Service, to16Bytes } from "../address.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
-import type { ActiveFields, Emitter } from "../event.ts";
+import type { Emitter } from "../event.ts";
+import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
   after,

@@ -6,7 +6,8 @@
 import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
 import { familyOf } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
-import { type ActiveFields, type Emitter, type Event, parseEvent } from "../event.ts";
+import { type Emitter, type Event, parseEvent } from "../event.ts";
+import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { runTool } from "../host/facts.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";

@@ -9,7 +9,7 @@ import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { interfaceIndex } from "../../ffi/tc.ts";
 import { familyOf, parseService, to16Bytes } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
-import type { ActiveFields } from "../event.ts";
+import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
   after,

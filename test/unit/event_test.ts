@@ -167,7 +167,7 @@ Deno.test("dropped statistics are reported once the reader is back", async () =>
 
 Deno.test("only statistics and the ordinary life of flows may be dropped", () => {
   const droppable = Object.keys(vocabulary).filter(isDroppable);
-  assert.deepEqual(droppable, ["flow.open", "flow.close", "stats"]);
+  assert.deepEqual(droppable.sort(), ["flow.close", "flow.open", "stats"]);
   assert.equal(isDroppable("gap"), false);
   assert.equal(isDroppable("constructor"), false);
 });
