@@ -10,8 +10,11 @@ import { fileURLToPath } from "node:url";
 import { median } from "../../lib/lab/measure.ts";
 
 const LINK = "1gbit";
-/** The clients' link is as fast, so that the backup's server is no faster than the primary's. */
-const RATE = "118";
+/**
+ * The clients' link in MB/s for the figures after a takeover: one that two cores fill, since above
+ * it the processors decide, and two runs of the same thing differ by a tenth and more.
+ */
+const RATE = "60";
 const SIZE = "250M";
 const main = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
 
