@@ -7,6 +7,7 @@ import { SystemError } from "../../ffi/errno.ts";
 import { Poller } from "../../ffi/poller.ts";
 import { type Datagram, UdpSocket } from "../../ffi/udp.ts";
 import { addressBytes, deviceIndex } from "../detect/network.ts";
+import { checksum, sum } from "../packet/checksum.ts";
 import type { Attempt } from "./attempt.ts";
 import type { IcmpProbe } from "./spec.ts";
 
@@ -59,7 +60,10 @@ export function echoRequest(family: 4 | 6): Uint8Array<ArrayBuffer> {
   crypto.getRandomValues(bytes.subarray(4));
   bytes[0] = ICMP[family].request;
   // Of IPv6, the kernel writes the checksum.
-  if (family === 4) new DataView(bytes.buffer).setUint16(2, checksum(bytes));
+  if (family === 4) {
+    const view = new DataView(bytes.buffer);
+    view.setUint16(2, checksum(sum(view, 0, bytes.length, 0)));
+  }
   return bytes;
 }
 
@@ -77,12 +81,4 @@ function isReply(
   }
   if (!source.address.every((byte, i) => byte === address[i])) return false;
   return request.subarray(4).every((byte, i) => byte === reply[4 + i]);
-}
-
-/** The Internet checksum: RFC 1071. */
-function checksum(bytes: Uint8Array): number {
-  let sum = 0;
-  for (let at = 0; at < bytes.length; at += 2) sum += (bytes[at]! << 8) + bytes[at + 1]!;
-  while (sum > 0xffff) sum = (sum >> 16) + (sum & 0xffff);
-  return ~sum & 0xffff;
 }

@@ -1,9 +1,10 @@
 /**
- * Frames that a takeover sends: announcements of the address, and the segments that wake a flow.
+ * Segments of flows that t2cp makes: those that wake a flow, heal it or end it.
  *
  * @module
  */
 import { FLOW, FLOW_KEY, Option } from "../flow/layout.ts";
+import { checksum, fold, sum } from "../packet/checksum.ts";
 
 const ETHERNET = 14;
 const IPV4 = 20;
@@ -11,100 +12,12 @@ const IPV6 = 40;
 const TCP = 20;
 const TIMESTAMPS = 12;
 const PROTOCOL_TCP = 6;
-const ICMPV6 = 58;
-
-/** Length of an ARP announcement, in bytes. */
-export const ARP_FRAME = 42;
-
-/**
- * Both forms of a gratuitous ARP (RFC 5944 section 4.6): peers differ in which one they heed. The request is RFC 5227's
- * announcement. In the reply the target hardware address is the sender's, too; Linux takes no other for gratuitous
- * (arp_is_garp), and heeds it only a second after its last update then.
- */
-export type ArpOperation = "request" | "reply";
-
-/** Builds a broadcast ARP announcement that `address`, four bytes, is at `mac`, six bytes. */
-export function arpAnnouncement(
-  operation: ArpOperation,
-  address: Uint8Array,
-  mac: Uint8Array,
-): Uint8Array<ArrayBuffer> {
-  const frame = new Uint8Array(ARP_FRAME);
-  const view = new DataView(frame.buffer);
-  frame.fill(0xff, 0, 6);
-  frame.set(mac, 6);
-  view.setUint16(12, 0x0806);
-  view.setUint16(14, 1); // Ethernet
-  view.setUint16(16, 0x0800); // IPv4
-  view.setUint8(18, 6);
-  view.setUint8(19, 4);
-  view.setUint16(20, operation === "request" ? 1 : 2);
-  frame.set(mac, 22);
-  frame.set(address, 28);
-  if (operation === "reply") frame.set(mac, 32);
-  frame.set(address, 38);
-  return frame;
-}
 
 /** A frame that no host heeds: EtherType 0x88b5 is for local experiments (IEEE 802). */
 export function nobodysFrame(): Uint8Array<ArrayBuffer> {
   const frame = new Uint8Array(60);
   new DataView(frame.buffer).setUint16(12, 0x88b5);
   return frame;
-}
-
-/** Length of an unsolicited neighbour advertisement, in bytes. */
-export const ADVERTISEMENT_FRAME = 86;
-
-/**
- * Builds an unsolicited neighbour advertisement (RFC 4861 section 7.2.6) to all nodes that `address`, 16 bytes, is at
- * `mac`, six bytes; it overrides what they knew.
- */
-export function neighbourAdvertisement(
-  address: Uint8Array,
-  mac: Uint8Array,
-): Uint8Array<ArrayBuffer> {
-  const frame = new Uint8Array(ADVERTISEMENT_FRAME);
-  const view = new DataView(frame.buffer);
-  const icmp = ETHERNET + IPV6;
-  const length = ADVERTISEMENT_FRAME - icmp;
-  frame.set([0x33, 0x33, 0, 0, 0, 1]);
-  frame.set(mac, 6);
-  view.setUint16(12, 0x86dd);
-  view.setUint8(14, 0x60);
-  view.setUint16(18, length);
-  view.setUint8(20, ICMPV6);
-  view.setUint8(21, 255); // RFC 4861 section 7.1.2 discards any other
-  frame.set(address, 22);
-  frame.set([0xff, 0x02], 38);
-  view.setUint8(53, 1);
-  view.setUint8(icmp, 136);
-  view.setUint32(icmp + 4, 0x20000000); // override
-  frame.set(address, icmp + 8);
-  view.setUint8(icmp + 24, 2); // target link-layer address
-  view.setUint8(icmp + 25, 1);
-  frame.set(mac, icmp + 26);
-  const pseudo = sum(view, 22, icmp, ICMPV6 + length);
-  view.setUint16(icmp + 2, checksum(sum(view, icmp, ADVERTISEMENT_FRAME, pseudo)));
-  return frame;
-}
-
-/** Adds up 16-bit words for the Internet checksum (RFC 1071). */
-export function sum(view: DataView, from: number, to: number, start: number): number {
-  let total = start;
-  for (let at = from; at < to; at += 2) total += view.getUint16(at);
-  return total;
-}
-
-/** Brings a sum down to 16 bits. */
-function fold(total: number): number {
-  while (total > 0xffff) total = (total & 0xffff) + Math.floor(total / 0x10000);
-  return total;
-}
-
-/** The Internet checksum (RFC 1071) of words that add up to `total`. */
-export function checksum(total: number): number {
-  return ~fold(total) & 0xffff;
 }
 
 /** What a segment says; sequence numbers are 32 bits. */

@@ -8,6 +8,7 @@ import { type Batch, BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { interfaceIndex } from "../../ffi/tc.ts";
 import { familyOf, parseService, to16Bytes } from "../address.ts";
+import { arpAnnouncement, neighbourAdvertisement } from "../claim/frames.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { ExitStatus, Failure } from "../failure.ts";
@@ -30,7 +31,7 @@ import {
   readRecord,
 } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
-import { arpAnnouncement, neighbourAdvertisement, nobodysFrame } from "./frames.ts";
+import { nobodysFrame } from "./frames.ts";
 import {
   type FlowPlace,
   FlowSegments,

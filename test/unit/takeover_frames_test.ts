@@ -2,75 +2,21 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FLOW, FLOW_KEY, Option } from "../../lib/flow/layout.ts";
 import {
-  arpAnnouncement,
   Flag,
   MAX_PAYLOAD,
-  neighbourAdvertisement,
   nobodysFrame,
   payloadRoom,
   SegmentFrames,
 } from "../../lib/takeover/frames.ts";
-import { type IpFrame, parseFrame, type TcpFrame } from "../fixture/frame.ts";
+import { parseFrame, type TcpFrame } from "../fixture/frame.ts";
 
 const hex = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-
-const address = Uint8Array.of(10, 77, 0, 100);
-const mac = Uint8Array.of(0x02, 0x77, 0, 0, 0, 0x12);
-
-// RFC 5227 section 1.1: sender and target protocol address are the announced one; in the request of
-// section 2.3 the target hardware address is ignored and should be zero.
-Deno.test("frames: an ARP announcement as a request, byte by byte", () => {
-  assert.equal(
-    hex(arpAnnouncement("request", address, mac)),
-    [
-      "ff ff ff ff ff ff 02 77 00 00 00 12 08 06",
-      "00 01 08 00 06 04 00 01",
-      "02 77 00 00 00 12 0a 4d 00 64",
-      "00 00 00 00 00 00 0a 4d 00 64",
-    ].join(" "),
-  );
-});
-
-Deno.test("frames: an ARP announcement as a reply, byte by byte", () => {
-  const frame = arpAnnouncement("reply", address, mac);
-  assert.equal(
-    hex(frame),
-    [
-      "ff ff ff ff ff ff 02 77 00 00 00 12 08 06",
-      "00 01 08 00 06 04 00 02",
-      "02 77 00 00 00 12 0a 4d 00 64",
-      "02 77 00 00 00 12 0a 4d 00 64",
-    ].join(" "),
-  );
-});
 
 Deno.test("frames: nobody's frame bears the EtherType for experiments, and is long enough", () => {
   const frame = nobodysFrame();
   assert.ok(frame.length >= 60, "the least an Ethernet frame has without its check sequence");
   assert.equal(hex(frame.subarray(12, 14)), "88 b5");
-});
-
-const service = Uint8Array.of(0x20, 1, 0x0d, 0xb8, ...Array(11).fill(0), 0x10);
-
-// RFC 4861 section 4.4 and 7.2.6, RFC 2464 section 3: to all nodes, hop limit 255, the override flag
-// and no other, and the target link-layer address as an option.
-Deno.test("frames: an unsolicited neighbour advertisement, byte by byte", () => {
-  const frame = neighbourAdvertisement(service, mac);
-  const target = hex(service);
-  assert.equal(
-    hex(frame).replace(/(88 00) .. ../, "$1 CK SM"),
-    [
-      "33 33 00 00 00 01 02 77 00 00 00 12 86 dd",
-      "60 00 00 00 00 20 3a ff",
-      target,
-      "ff 02 00 00 00 00 00 00 00 00 00 00 00 00 00 01",
-      "88 00 CK SM 20 00 00 00",
-      target,
-      "02 01 02 77 00 00 00 12",
-    ].join(" "),
-  );
-  assert.equal((parseFrame(frame) as IpFrame).icmpv6Checksum, true);
 });
 
 const octets = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
