@@ -37,8 +37,10 @@ const VLAN = 0x8100;
 const SERVICE_VLAN = 0x88a8;
 const IPV4 = 0x0800;
 const IPV6 = 0x86dd;
-/** More tags than two are not looked behind. */
-const MAX_TAGS = 2;
+/** The EtherType of outer tags before IEEE 802.1ad. */
+const OLD_SERVICE_VLAN = 0x9100;
+/** More tags are not looked behind. */
+const MAX_TAGS = 4;
 
 /**
  * Where the IP header is of a frame that stands in `view` from `at` to `end`; -1 where there is none. Whether it is
@@ -68,7 +70,7 @@ function isIp(type: number): boolean {
 }
 
 function isTag(type: number): boolean {
-  return type === VLAN || type === SERVICE_VLAN;
+  return type === VLAN || type === SERVICE_VLAN || type === OLD_SERVICE_VLAN;
 }
 
 /** `at` is the offset of the EtherType; each tag has two bytes of its own, and then the next EtherType. */

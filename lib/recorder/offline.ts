@@ -3,15 +3,13 @@
  *
  * @module
  */
-import { FrameFilter } from "../../ffi/frame_filter.ts";
-import { PcapError } from "../../ffi/libpcap.ts";
 import { formatService, type Service } from "../address.ts";
+import { FrameFilters } from "../capture/frame_filters.ts";
 import { openCapture } from "../capture/open.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import { formatTime } from "../clock.ts";
 import type { Emitter } from "../event.ts";
-import { ExitStatus, Failure } from "../failure.ts";
-import { isReadableLink, LinkType } from "../packet/link.ts";
+import { LinkType } from "../packet/link.ts";
 import { StatsTimer } from "../program/events.ts";
 import { requireHandled } from "../program/services.ts";
 import { Recorder } from "./recorder.ts";
@@ -55,7 +53,10 @@ export async function runOffline(
   stop: AbortSignal,
 ): Promise<void> {
   requireHandled(options.services);
-  using filters = new Filters(options.filter, emitter);
+  using filters = new FrameFilters(
+    options.filter,
+    (message) => emitter.emit("warning", { message }),
+  );
   using capture = await openCapture(options.file);
   const { reader } = capture;
   const recorder = new Recorder({
@@ -102,64 +103,6 @@ export async function runOffline(
     recorder.tick(second);
     stats.emit();
   }
-}
-
-/** Refuses frames of link types that cannot be read, and those that do not pass the user's filter. */
-class Filters implements Disposable {
-  /** How many frames did not pass. */
-  refused = 0;
-  readonly #text: string;
-  readonly #emitter: Emitter;
-  /** By link type; undefined where frames of it cannot be read. */
-  readonly #filters = new Map<number, FrameFilter | "all" | undefined>();
-
-  constructor(text: string, emitter: Emitter) {
-    this.#text = text;
-    this.#emitter = emitter;
-    // What is wrong for every link type is said before anything is read.
-    if (text !== "") this.#of(LinkType.ETHERNET);
-  }
-
-  take(reader: CaptureReader): boolean {
-    const filter = this.#of(reader.linkType);
-    const passes = filter === "all" || filter?.takes(frameOf(reader), reader.length) === true;
-    if (!passes) this.refused++;
-    return passes;
-  }
-
-  [Symbol.dispose](): void {
-    for (const filter of this.#filters.values()) {
-      if (filter instanceof FrameFilter) filter[Symbol.dispose]();
-    }
-  }
-
-  #of(linkType: number): FrameFilter | "all" | undefined {
-    const found = this.#filters.get(linkType);
-    if (found !== undefined || this.#filters.has(linkType)) return found;
-    const made = this.#make(linkType);
-    this.#filters.set(linkType, made);
-    return made;
-  }
-
-  #make(linkType: number): FrameFilter | "all" | undefined {
-    if (!isReadableLink(linkType)) {
-      const message = `Frames of link type ${linkType} cannot be read, and are left out`;
-      this.#emitter.emit("warning", { message });
-      return undefined;
-    }
-    if (this.#text === "") return "all";
-    try {
-      return new FrameFilter(this.#text, linkType);
-    } catch (error) {
-      if (!(error instanceof PcapError)) throw error;
-      const mend = "see pcap-filter(7)";
-      throw new Failure(ExitStatus.USAGE, error.message, { mend, cause: error });
-    }
-  }
-}
-
-function frameOf({ view, offset, captured }: CaptureReader): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(view.buffer, view.byteOffset + offset, captured);
 }
 
 /** The time of the present frame, where it can be written. */

@@ -207,7 +207,10 @@ Deno.test("packet: fragments, other protocols and contradictions are told apart"
   const long = tcpSegment(A4, B4, { sourcePort: 1, destinationPort: 2, offset: 6 });
   assert.equal(read(ipPacket(ip, long), LinkType.RAW)[0], Reading.MALFORMED);
 
-  const three = { tags: [Ether.VLAN, Ether.VLAN, Ether.VLAN] };
-  const deep = [...ethernet(Ether.IPV4, ipPacket(ip, body), three)];
-  assert.equal(read(deep, LinkType.ETHERNET)[0], Reading.OTHER);
+  const tagged = (count: number): Reading => {
+    const tags = { tags: Array(count).fill(Ether.VLAN) };
+    return read([...ethernet(Ether.IPV4, ipPacket(ip, body), tags)], LinkType.ETHERNET)[0];
+  };
+  assert.equal(tagged(4), Reading.TCP);
+  assert.equal(tagged(5), Reading.OTHER);
 });
