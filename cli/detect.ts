@@ -15,6 +15,7 @@ import {
   parseName,
   parsePath,
   parsePositive,
+  parseType,
   runDirFlag,
   statsFlag,
   wholeNumber,
@@ -379,9 +380,4 @@ function parseIntervals(text: string): number {
     refuse(`"${text}" is not a number of intervals`, `write one such as "1.5", or "0" for never`);
   }
   return value;
-}
-
-function parseType(text: string): string {
-  if (/^[a-z][a-z0-9._-]*$/.test(text)) return text;
-  refuse(`"${text}" is not the type of an event`, `write one such as "suspect"`);
 }

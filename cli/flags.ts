@@ -74,6 +74,18 @@ export function parseName(text: string): string {
 }
 
 /**
+ * The type of an event, known or not.
+ *
+ * @throws {Failure} with status USAGE
+ */
+export function parseType(text: string): string {
+  if (!/^[a-z][a-z0-9._-]*$/.test(text)) {
+    refuse(text, "the type of an event", `write one such as "failed"`);
+  }
+  return text;
+}
+
+/**
  * The name of a network interface: 1 to 15 bytes, no slash, colon or white space (kernel's
  * `dev_valid_name`). Whether it exists is the command's question.
  *

@@ -7,7 +7,7 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runTakeover } from "../lib/takeover/run.ts";
 import { withOutput } from "./context.ts";
-import { runDirFlag } from "./flags.ts";
+import { parseType, runDirFlag } from "./flags.ts";
 
 interface Flags {
   on?: string;
@@ -15,13 +15,6 @@ interface Flags {
   strict: boolean;
   detach: boolean;
   runDir: string;
-}
-
-function parseType(text: string): string {
-  if (/^[a-z][a-z0-9._-]*$/.test(text)) return text;
-  throw new Failure(ExitStatus.USAGE, `"${text}" is not the type of an event`, {
-    mend: `write one such as "failed"`,
-  });
 }
 
 async function takeover(flags: Flags): Promise<void> {
