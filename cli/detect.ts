@@ -290,10 +290,7 @@ export const command: Command<CommandContext> = buildCommand({
 /** Refuses flags that do not go together. */
 function check(flags: Flags): void {
   const { peer = [], respond, probe = [], local, suspect, target } = flags;
-  if (flags["announce-down"] && (respond || peer.length + probe.length > 0)) {
-    refuse("--announce-down goes with --run-dir alone", "leave the other flags out");
-  }
-  if (flags["announce-down"]) return;
+  if (flags["announce-down"]) return checkAnnouncement(flags);
   if (flags["min-ttl"] !== undefined && !flags.multihop) {
     refuse("--min-ttl has no meaning without --multihop", "give both, or leave it out");
   }
@@ -312,6 +309,9 @@ function check(flags: Flags): void {
     refuse("--max-sessions has no meaning without --respond", "leave it out");
   }
   if (peer.length === 0) checkWithoutPeer(flags);
+  if (flags.on !== undefined && probe.length === 0) {
+    refuse("--on has no meaning without --probe", "give both, or leave it out");
+  }
   if (target !== undefined && peer.length > 1) {
     refuse(`--target "${target}" would name several peers`, "watch one peer, or leave it out");
   }
@@ -322,7 +322,17 @@ function check(flags: Flags): void {
   }
 }
 
-/** What is about heartbeats needs them. */
+/** What the responder is told is its own address alone. */
+function checkAnnouncement(flags: Flags): void {
+  const { "announce-down": _announce, runDir: _runDir, ...others } = flags;
+  const [useless] =
+    Object.entries(others).find(([, value]) => value !== undefined && value !== false) ?? [];
+  if (useless !== undefined) {
+    refuse(`--${useless} has no meaning with --announce-down`, "leave it out");
+  }
+}
+
+/** What is about heartbeats needs them, and what is about a host a host to watch. */
 function checkWithoutPeer(flags: Flags): void {
   if ((flags.probe ?? flags.require) === undefined) {
     refuse("No peer to watch", `give --peer ADDRESS or --probe PROBE, or --respond to be watched`);
@@ -332,6 +342,11 @@ function checkWithoutPeer(flags: Flags): void {
     (flags.multihop ? "multihop" : undefined);
   if (useless !== undefined) {
     refuse(`--${useless} has no meaning without --peer`, "give both, or leave it out");
+  }
+  if (flags.probe !== undefined) return;
+  const idle = (["target", "suspect"] as const).find((name) => flags[name] !== undefined);
+  if (idle !== undefined) {
+    refuse(`--${idle} has no meaning without --peer or --probe`, "give one, or leave it out");
   }
 }
 
