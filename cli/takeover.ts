@@ -5,16 +5,43 @@
  */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { ExitStatus, Failure } from "../lib/failure.ts";
+import type { FenceRule } from "../lib/takeover/fences.ts";
 import { runTakeover } from "../lib/takeover/run.ts";
 import { withOutput } from "./context.ts";
-import { parseType, runDirFlag } from "./flags.ts";
+import { parseName, parsePath, parsePositive, parseType, runDirFlag } from "./flags.ts";
 
 interface Flags {
   on?: string;
   now: boolean;
+  target?: readonly string[];
+  fence: FenceRule | { socket: string };
+  fenceTimeout: number;
   strict: boolean;
   detach: boolean;
   runDir: string;
+}
+
+function parseFence(text: string): FenceRule | { socket: string } {
+  if (text === "auto" || text === "require" || text === "none") return text;
+  if (text.startsWith("/")) return { socket: parsePath(text) };
+  throw new Failure(ExitStatus.USAGE, `"${text}" does not say which fence to wait for`, {
+    mend: `write "auto", "require", "none", or the absolute path of a fence's control socket`,
+  });
+}
+
+/** What is about events does not go with --now. */
+function refuseEvents(flags: Flags): void {
+  const useless = [
+    ...(flags.strict ? ["--strict"] : []),
+    ...(flags.target === undefined ? [] : ["--target"]),
+    ...(flags.fence === "require" ? ["--fence require"] : []),
+  ][0];
+  if (useless === undefined) return;
+  throw new Failure(
+    ExitStatus.USAGE,
+    `Flag "${useless}" is about events, which "--now" does not read`,
+    { mend: "leave it out" },
+  );
 }
 
 async function takeover(flags: Flags): Promise<void> {
@@ -23,18 +50,13 @@ async function takeover(flags: Flags): Promise<void> {
       mend: "give one of them",
     });
   }
-  if (flags.now && flags.strict) {
-    throw new Failure(
-      ExitStatus.USAGE,
-      `Flag "--strict" is about events, which "--now" does not read`,
-      {
-        mend: "leave it out",
-      },
-    );
-  }
+  if (flags.now) refuseEvents(flags);
   const options = {
     runDir: flags.runDir,
     on: flags.now ? undefined : flags.on ?? "failed",
+    targets: flags.target ?? [],
+    fence: flags.fence,
+    fenceTimeout: flags.fenceTimeout * 1000,
     strict: flags.strict,
     detach: flags.detach,
   };
@@ -67,6 +89,28 @@ export const command: Command<CommandContext> = buildCommand({
         default: false,
         withNegated: false,
       },
+      target: {
+        kind: "parsed",
+        parse: parseName,
+        brief: "Name of the watched host whose events count, all unless given; may be repeated",
+        placeholder: "NAME",
+        optional: true,
+        variadic: true,
+      },
+      fence: {
+        kind: "parsed",
+        parse: parseFence,
+        brief: "Wait for a fence: auto where one is upstream, require, none, or ask at its socket",
+        placeholder: "auto|require|none|SOCKET",
+        default: "auto",
+      },
+      fenceTimeout: {
+        kind: "parsed",
+        parse: parsePositive,
+        brief: "How long a fence may take; then nothing is taken over",
+        placeholder: "SECONDS",
+        default: "2",
+      },
       strict: {
         kind: "boolean",
         brief: "End at an input line that is no event",
@@ -89,7 +133,10 @@ export const command: Command<CommandContext> = buildCommand({
 answer the clients, announces the service's address, and wakes every connection.
 Every event passes through to stdout, with an active event added.
 
-Example, on the backup:
-  t2cp detect --peer 10.77.0.11 | t2cp takeover --on failed | tee -a events.ndjson`,
+Where "t2cp fence" is upstream, waits for it first, so that never both hosts speak.
+
+Examples, on the backup:
+  t2cp detect --peer 10.77.0.11 | t2cp takeover --on failed | tee -a events.ndjson
+  t2cp takeover --now --fence /run/t2cp/gateway-fence.sock`,
   },
 });

@@ -106,8 +106,9 @@ export async function runShadow(
   using control = new Control(instance.map("control"));
   const takeovers: Promise<boolean>[] = [];
   const activate = (): ActiveFields => {
-    const { active, settled } = takeOver(Takeover.prepare(runDir), emitter, stop);
-    takeovers.push(settled);
+    const takeover = Takeover.prepare(runDir);
+    const { active, settled } = takeOver(takeover, emitter, stop);
+    takeovers.push(settled.finally(() => takeover[Symbol.dispose]()));
     // From here on the servers need the processors more.
     runOrdinary();
     return active;

@@ -6,17 +6,21 @@
 import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
 import { familyOf } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
+import { ControlClient } from "../control_client.ts";
 import { type Emitter, type Event, parseEvent } from "../event.ts";
-import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { runTool } from "../host/facts.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
-import { modeName } from "../flow/layout.ts";
+import { Mode, modeName } from "../flow/layout.ts";
 import { Instance } from "../program/instance.ts";
 import { readRecord, removeRecord } from "../program/run_dir.ts";
 import { shadowKind } from "../shadow/programs.ts";
+import type { ActiveFields } from "../vocabulary/takeover.ts";
+import { Entry } from "./entry.ts";
+import type { FenceRule } from "./fences.ts";
 import { settle } from "./settle.ts";
 import { type ResetFlow, Takeover } from "./takeover.ts";
+import { type Trigger, triggerNow } from "./trigger.ts";
 
 /** Settings of {@linkcode runTakeover}. */
 export interface TakeoverOptions {
@@ -24,6 +28,12 @@ export interface TakeoverOptions {
   runDir: string;
   /** The type of the event that asks for the takeover; undefined asks at once, and reads no input. */
   on: string | undefined;
+  /** The targets whose events count; none for all. */
+  targets: readonly string[];
+  /** Which fence is waited for; a path is the control socket of one that is asked. */
+  fence: FenceRule | { socket: string };
+  /** How long a fence may take, in milliseconds. */
+  fenceTimeout: number;
   /** End at the first input line that is no event. */
   strict: boolean;
   /** Remove the programs once every flow goes on by itself. */
@@ -45,53 +55,144 @@ export interface TakeoverStreams {
 }
 
 /**
- * Runs to the end of the input; after a takeover, until the flows are settled too.
+ * Runs to the end of the input; after a takeover, until the flows are settled too. What a start that was killed has
+ * left is finished where it had entered active mode, and undone where it had not.
  *
- * @throws {Failure} where no shadow was started
+ * @throws {Failure} where no shadow was started, and with status TEMPORARY where a fence was waited for in vain
  */
 export async function runTakeover(
   options: TakeoverOptions,
   streams: TakeoverStreams,
 ): Promise<void> {
-  const { emitter } = streams;
-  let takeover = Takeover.prepare(options.runDir);
-  let settled: Promise<void> | undefined;
-  const activate = (): void => {
-    if (settled !== undefined) return;
-    if (!takeover.isCurrent()) {
-      // The shadow was cleared and started anew since.
-      takeover[Symbol.dispose]();
-      takeover = Takeover.prepare(options.runDir);
-    }
-    settled = takeOver(takeover, emitter, streams.interrupted).settled.then((finished) => {
-      if (finished && options.detach) detach(options.runDir);
-    });
-    // From here on the servers need the processors more.
-    runOrdinary();
-  };
+  const { emitter, interrupted } = streams;
+  using standby = new Standby(options, emitter, interrupted);
+  using client = clientOf(options.fence);
+  const failed = new AbortController();
+  const warn = (message: string): void => emitter.emit("warning", { message });
+  const entry = new Entry(entryOptions(options, client), {
+    services: () => standby.services,
+    isShadow: () => standby.mode === Mode.SHADOW,
+    refresh: () => standby.refresh(),
+    activate: (trigger) => standby.activate(trigger),
+    warn,
+    fail: (error) => failed.abort(error),
+  });
+  interrupted.addEventListener("abort", () => entry.stop("it was told to stop"));
+  await entry.undoLeft(ControlClient.of);
+  await client?.open().catch((error) =>
+    warn(`The fence does not answer yet: ${error instanceof Error ? error.message : error}`)
+  );
   rehearseInput();
   emitter.emit("started", {
-    interface: takeover.interface,
-    services: takeover.services,
-    mode: modeName(takeover.mode),
+    interface: standby.interface,
+    services: [...standby.services],
+    mode: modeName(standby.mode),
     realtime: runRealtime(),
     ...(options.on === undefined ? {} : { on: options.on }),
   });
   if (options.on === undefined) {
-    activate();
+    entry.ask();
   } else {
+    // A start that was killed has left it to this one.
+    if (standby.mode === Mode.SETTLING) standby.activate(triggerNow());
     await passThrough(streams.input, streams.writer, {
-      onEvent: (event: Event) => {
-        if (event.type === options.on) activate();
-      },
+      onEvent: (event: Event) => entry.take(event),
       warn: streams.warn,
       strict: options.strict,
       // A reader of the output that has gone must not keep the host from taking over.
-      signal: streams.interrupted,
+      signal: AbortSignal.any([interrupted, failed.signal]),
     });
+    entry.endOfInput();
   }
-  if (settled === undefined) return takeover[Symbol.dispose]();
-  await settled;
+  await entry.idle();
+  await standby.settled();
+  failed.signal.throwIfAborted();
+}
+
+function clientOf(fence: TakeoverOptions["fence"]): ControlClient | undefined {
+  return typeof fence === "string" ? undefined : ControlClient.of(fence.socket);
+}
+
+function entryOptions(
+  { runDir, on, targets, fence, fenceTimeout }: TakeoverOptions,
+  client: ControlClient | undefined,
+) {
+  return {
+    runDir,
+    wanted: on === undefined ? undefined : { on, targets },
+    rule: typeof fence === "string" ? fence : "none" as const,
+    asked: client === undefined || typeof fence === "string"
+      ? undefined
+      : { path: fence.socket, client },
+    timeout: fenceTimeout,
+  };
+}
+
+/** A takeover that is prepared for the shadow as it is, and what became of it. */
+class Standby implements Disposable {
+  readonly #options: TakeoverOptions;
+  readonly #emitter: Emitter;
+  readonly #interrupted: AbortSignal;
+  readonly #prepared = new DisposableStack();
+  readonly #settling = new Map<Takeover, Promise<void>>();
+  #takeover: Takeover;
+
+  constructor(options: TakeoverOptions, emitter: Emitter, interrupted: AbortSignal) {
+    this.#options = options;
+    this.#emitter = emitter;
+    this.#interrupted = interrupted;
+    this.#takeover = this.#prepare();
+  }
+
+  get interface(): string {
+    return this.#takeover.interface;
+  }
+
+  get services(): readonly string[] {
+    return this.#takeover.services;
+  }
+
+  get mode(): number {
+    return this.#takeover.mode;
+  }
+
+  /** Prepares anew where the shadow was cleared and started anew since. */
+  refresh(): void {
+    if (!this.#takeover.isCurrent() && !this.#isDetached()) this.#takeover = this.#prepare();
+  }
+
+  /** Takes over; once more where this has been done already. */
+  activate(trigger: Trigger): void {
+    const takeover = this.#takeover;
+    const { active, reset } = takeover.activate(trigger);
+    report(takeover, active, reset, this.#emitter);
+    if (this.#settling.has(takeover)) return;
+    const settled = follow(takeover, this.#emitter, this.#interrupted).then((finished) => {
+      if (finished && this.#options.detach) detach(this.#options.runDir);
+    });
+    this.#settling.set(takeover, settled);
+    // From here on the servers need the processors more.
+    runOrdinary();
+  }
+
+  /** Resolves once all flows that were taken over go on by themselves. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#settling.values());
+  }
+
+  #prepare(): Takeover {
+    return this.#prepared.use(Takeover.prepare(this.#options.runDir));
+  }
+
+  /** Whether the programs have gone after a takeover of this process. */
+  #isDetached(): boolean {
+    return this.#settling.has(this.#takeover) &&
+      readRecord(this.#options.runDir, shadowKind.name) === undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.#prepared.dispose();
+  }
 }
 
 /** Removes the programs, their pins and the record; the connections go on. */
@@ -104,26 +205,46 @@ function detach(runDir: string): void {
 }
 
 /**
- * Takes over and emits `active`. `settled` ends when every flow goes on by itself, with true, or when it is
- * interrupted, with false; it disposes of `takeover` then.
+ * Takes over by what `takeover` has prepared, and emits `active`. `settled` ends when every flow goes on by itself, with
+ * true, or when it is interrupted, with false.
  */
 export function takeOver(
   takeover: Takeover,
   emitter: Emitter,
   interrupted: AbortSignal,
 ): { active: ActiveFields; settled: Promise<boolean> } {
-  const { active, reset } = takeover.activate(nowMicros());
+  const { active, reset } = takeover.activate();
+  report(takeover, active, reset, emitter);
+  return { active, settled: follow(takeover, emitter, interrupted) };
+}
+
+function report(
+  takeover: Takeover,
+  active: ActiveFields,
+  reset: readonly ResetFlow[],
+  emitter: Emitter,
+): void {
   emitter.emit("active", { ...active });
+  reportReset(reset, emitter);
+  if (takeover.unsent === 0) return;
+  const message = `${takeover.unsent} frames could not be sent on "${takeover.interface}"`;
+  emitter.emit("warning", { message });
+}
+
+/** Looks after what follows active mode: see {@linkcode settle}. */
+async function follow(
+  takeover: Takeover,
+  emitter: Emitter,
+  interrupted: AbortSignal,
+): Promise<boolean> {
+  let placed = false;
+  const placing = addAddresses(takeover, emitter).then(() => placed = true);
   const onReset = (flows: readonly ResetFlow[]): void => reportReset(flows, emitter);
-  onReset(reset);
-  if (takeover.unsent > 0) {
-    const message = `${takeover.unsent} frames could not be sent on "${takeover.interface}"`;
-    emitter.emit("warning", { message });
-  }
-  const tasks = [settle(takeover, onReset, interrupted), addAddresses(takeover, emitter)] as const;
-  const settled = Promise.all(tasks).finally(() => takeover[Symbol.dispose]())
-    .then(([finished]) => finished);
-  return { active, settled };
+  const [finished] = await Promise.all([
+    settle(takeover, onReset, () => placed, interrupted),
+    placing,
+  ]);
+  return finished;
 }
 
 function reportReset(flows: readonly ResetFlow[], emitter: Emitter): void {

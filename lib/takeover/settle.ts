@@ -21,12 +21,14 @@ const LATE = 5000;
 
 /**
  * Wakes and announces again, removes flows from the care of the programs as they come into step, and enters active
- * mode for good when none is left. `onReset` is told of flows that could not be kept. Ends early when `stop` is
+ * mode for good when none is left and `placed` says that the addresses are on the interface: until then a second start
+ * sees that there is something to finish. `onReset` is told of flows that could not be kept. Ends early when `stop` is
  * aborted: the programs then go on looking after the flows that are left. Returns whether none is.
  */
 export async function settle(
   takeover: Takeover,
   onReset: (flows: readonly ResetFlow[]) => void,
+  placed: () => boolean,
   stop: AbortSignal,
 ): Promise<boolean> {
   const start = performance.now();
@@ -45,7 +47,7 @@ export async function settle(
     if (elapsed >= QUIET && !(elapsed < SURVEY && takeover.awaitsSurvey)) {
       const { left, reset } = takeover.letGo(start + elapsed);
       onReset(reset);
-      if (left + halfOpen(takeover, elapsed) === 0) {
+      if (left + halfOpen(takeover, elapsed) === 0 && placed()) {
         takeover.finish();
         if (announcements.length === 0) return true;
       }

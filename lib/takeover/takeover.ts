@@ -9,7 +9,7 @@ import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { interfaceIndex } from "../../ffi/tc.ts";
 import { familyOf, parseService, to16Bytes } from "../address.ts";
 import { arpAnnouncement, neighbourAdvertisement } from "../claim/frames.ts";
-import { formatTime, nowMicros } from "../clock.ts";
+import { formatTime } from "../clock.ts";
 import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import {
@@ -40,6 +40,7 @@ import {
   missingBytes,
   nameOf,
 } from "./segments.ts";
+import { sinceTrigger, type Trigger, triggerNow } from "./trigger.ts";
 
 /** How often the code of the event runs before it; enough for V8 to compile it. */
 const REHEARSALS = 200;
@@ -174,29 +175,30 @@ export class Takeover implements Disposable {
   }
 
   /**
-   * Enters active mode, announces the addresses and wakes every flow. `trigger` is the time of the event that asked
-   * for it, in microseconds since the epoch. A second call finds the host active and wakes the flows again. Returns the
-   * fields of the `active` event, and the flows that had to be reset.
+   * Enters active mode, announces the addresses and wakes every flow, as `trigger` asks. A second call finds the host
+   * active, and wakes the flows again. Returns the fields of the `active` event, and the flows that had to be reset.
    */
-  activate(trigger: number = nowMicros()): { active: ActiveFields; reset: ResetFlow[] } {
-    const start = performance.now();
-    const elapsed = (): number => Math.round((performance.now() - start) * 1000) / 1000;
-    const steps: Record<string, number> = {};
-    if (this.mode === Mode.SHADOW) this.#control.surveyed = false;
-    if (this.mode !== Mode.ACTIVE) this.#control.mode = Mode.SETTLING;
-    steps["active_mode"] = elapsed();
+  activate(trigger: Trigger = triggerNow()): { active: ActiveFields; reset: ResetFlow[] } {
+    const already = this.mode !== Mode.SHADOW;
+    const steps = { ...trigger.steps };
+    if (!already) {
+      this.#control.surveyed = false;
+      this.#control.mode = Mode.SETTLING;
+    }
+    steps["active_mode"] = sinceTrigger(trigger);
     // The replicas' segments find their way to the clients before the announcement too.
     const { woken, behind, lost, reset } = this.wake();
-    steps["woken"] = elapsed();
+    steps["woken"] = sinceTrigger(trigger);
     this.announce();
-    steps["announced"] = elapsed();
+    steps["announced"] = sinceTrigger(trigger);
     const active = {
-      trigger: formatTime(trigger),
+      trigger: formatTime(trigger.micros),
       services: this.services,
       flows: woken,
       flows_behind: behind,
       flows_lost: lost + reset.length,
-      took_ms: elapsed(),
+      ...(already ? { already } : {}),
+      took_ms: steps["announced"],
       steps,
     };
     return { active, reset };
@@ -321,7 +323,7 @@ export class Takeover implements Disposable {
     return map;
   }
 
-  /** Closes maps and sockets; the takeover stands. */
+  /** Closes maps and sockets; a takeover stands. */
   [Symbol.dispose](): void {
     this.#opened.dispose();
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { count, instant, millis, numbers, texts } from "../field.ts";
+import { count, flag, instant, millis, numbers, texts } from "../field.ts";
 import { type Descriptions, essential } from "./description.ts";
 
 /** Fields of `active`. */
@@ -19,6 +19,8 @@ export interface ActiveFields {
   flows_behind?: number;
   /** How many flows had lost their replica, and are reset. */
   flows_lost?: number;
+  /** True where the backup had taken over before, and was only asked again; absent otherwise. */
+  already?: boolean;
   /** From the trigger to the last step, in milliseconds. */
   took_ms: number;
   /** When each step ended, in milliseconds since the trigger, by the step's name. */
@@ -39,6 +41,7 @@ export const takeoverEvents: Descriptions<TakeoverEvents> = {
     flows: count("How many flows were taken over"),
     flows_behind: v.optional(count("How many of them have a replica that lacks bytes still")),
     flows_lost: v.optional(count("How many flows had lost their replica, and are reset")),
+    already: v.optional(flag("True where the backup had taken over before; absent otherwise")),
     took_ms: millis("From the trigger to the last step"),
     steps: numbers("When each step ended, in milliseconds since the trigger, by its name"),
   }),

@@ -81,27 +81,31 @@ onStage(
   },
 );
 
-onStage("takeover: failed is passed on, acts once, and active follows it", async (stage) => {
-  await stage.echoServers();
-  await stage.protect(ECHO);
-  const echo = stage.connect(7);
-  assert.equal(await echo.echo("before"), "before");
-  await stage.lab.failHost();
-  const outcome = await feed(stage, `${unknown}\\n${failed}\\n${failed}\\n${suspect}\\n`);
-  assert.equal(outcome.status, 0, outcome.stderr);
-  const lines = outcome.stdout.trimEnd().split("\n");
-  const types = lines.map((line) => JSON.parse(line).type);
-  const passed = types.filter((type) => type !== "started" && type !== "active");
-  assert.deepEqual(passed, ["from.the.future", "failed", "failed", "suspect"]);
-  assert.deepEqual(types.filter((type) => type === "active"), ["active"]);
-  assert.ok(types.indexOf("active") > types.indexOf("failed"));
-  assert.ok(lines.includes(failed) && lines.includes(unknown), "as they came");
-  const active = own(outcome.stdout).find(({ type }) => type === "active")!;
-  assert.equal(active.flows, 1);
-  assert.ok(Number(active.took_ms) > 0);
-  assert.ok(Object.keys(active.steps as object).length > 1);
-  assert.equal(await echo.echo("after"), "after");
-});
+onStage(
+  "takeover: failed is passed on and active follows it; a second one changes nothing",
+  async (stage) => {
+    await stage.echoServers();
+    await stage.protect(ECHO);
+    const echo = stage.connect(7);
+    assert.equal(await echo.echo("before"), "before");
+    await stage.lab.failHost();
+    const outcome = await feed(stage, `${unknown}\\n${failed}\\n${failed}\\n${suspect}\\n`);
+    assert.equal(outcome.status, 0, outcome.stderr);
+    const lines = outcome.stdout.trimEnd().split("\n");
+    const types = lines.map((line) => JSON.parse(line).type);
+    const passed = types.filter((type) => type !== "started" && type !== "active");
+    assert.deepEqual(passed, ["from.the.future", "failed", "failed", "suspect"]);
+    assert.ok(types.indexOf("active") > types.indexOf("failed"));
+    assert.ok(lines.includes(failed) && lines.includes(unknown), "as they came");
+    const [active, again, ...others] = own(outcome.stdout).filter(({ type }) => type === "active");
+    assert.ok(active !== undefined && again !== undefined && others.length === 0);
+    assert.deepEqual([active.flows, active.already], [1, undefined]);
+    assert.equal(again.already, true);
+    assert.ok(Number(active.took_ms) > 0);
+    assert.ok(Object.keys(active.steps as object).length > 1);
+    assert.equal(await echo.echo("after"), "after");
+  },
+);
 
 onStage(
   "takeover: --strict ends at the first line that is no event, with its number",
