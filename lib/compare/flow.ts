@@ -81,12 +81,12 @@ export class FlowComparison {
 
   /**
    * Whether the live server has said all that was captured up to the client's next message, or as far as the capture
-   * was given. Where that is not known yet, or differs, as many bytes are enough.
+   * was given. Where that is not compared, or differs, as many bytes are enough.
    */
   get met(): boolean {
-    const { comparison } = this.#present;
-    const { expectedBytes, actualBytes } = comparison;
-    return this.#opaque !== undefined || actualBytes >= expectedBytes || comparison.met;
+    const { comparison, hole, captured, live } = this.#present;
+    if (comparison.actualBytes + live >= comparison.expectedBytes + captured) return true;
+    return this.#opaque === undefined && !hole && comparison.met;
   }
 
   /** The client's next captured bytes: what the captured server says from here on comes after them. */
@@ -194,7 +194,12 @@ export class FlowComparison {
   /** From here on nothing is compared. */
   #hide(protocol: OpaqueProtocol): void {
     this.#opaque = protocol;
-    this.#answers.splice(0, Infinity, new Answer(this.#masks));
+    const rest = new Answer(this.#masks);
+    for (const { comparison, captured, live } of this.#answers) {
+      rest.captured += comparison.expectedBytes + captured;
+      rest.live += comparison.actualBytes + live;
+    }
+    this.#answers.splice(0, Infinity, rest);
   }
 
   /** Goes on to the next answer, and gives it what came beyond this one. */

@@ -215,6 +215,33 @@ Deno.test("where the capture ends within an answer, more of it is right", () => 
   }
 });
 
+Deno.test("the rest of an answer is waited for behind a difference, a hole, and in what is encrypted", () => {
+  const differing = new FlowComparison(new Masks());
+  differing.captured(encoder.encode("abcdef"));
+  differing.live(encoder.encode("x"));
+  assert.equal(differing.met, false);
+  differing.live(encoder.encode("bcde"));
+  assert.equal(differing.met, false);
+  differing.live(encoder.encode("f"));
+  assert.equal(differing.met, true);
+
+  const holed = new FlowComparison(new Masks());
+  holed.captured(encoder.encode("ab"));
+  holed.capturedMissing(3);
+  holed.live(encoder.encode("ab..."));
+  holed.captured(encoder.encode("f"));
+  assert.equal(holed.met, false);
+  holed.live(encoder.encode("f"));
+  assert.equal(holed.met, true);
+
+  const opaque = new FlowComparison(new Masks());
+  opaque.capturedClient(HELLO);
+  opaque.captured(SERVER_HELLO);
+  assert.equal(opaque.met, false);
+  opaque.live(SERVER_HELLO);
+  assert.equal(opaque.met, true);
+});
+
 const HELLO = Uint8Array.of(22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3);
 const SERVER_HELLO = Uint8Array.of(22, 3, 3, 0, 122, 2, 0, 0, 118, 3, 3);
 
