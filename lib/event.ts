@@ -8,6 +8,7 @@ import * as v from "valibot";
 import { formatTime, nowMicros } from "./clock.ts";
 import { instant, text } from "./field.ts";
 import type { NdjsonWriter } from "./ndjson.ts";
+import { type AnalyseEvents, analyseEvents } from "./vocabulary/analyse.ts";
 import { type CommandEvents, commandEvents } from "./vocabulary/command.ts";
 import type { Descriptions } from "./vocabulary/description.ts";
 import { type DetectorEvents, detectorEvents } from "./vocabulary/detector.ts";
@@ -33,7 +34,7 @@ export interface Event {
 
 /** The known types and the fields of each. */
 export interface EventFields
-  extends CommandEvents, DetectorEvents, FlowEvents, TakeoverEvents, LabEvents {}
+  extends CommandEvents, DetectorEvents, FlowEvents, TakeoverEvents, AnalyseEvents, LabEvents {}
 
 /** The types that this version knows. */
 export type EventType = keyof EventFields;
@@ -47,6 +48,7 @@ export const vocabulary: Descriptions<EventFields> = {
   ...detectorEvents,
   ...takeoverEvents,
   ...flowEvents,
+  ...analyseEvents,
   ...labEvents,
 };
 

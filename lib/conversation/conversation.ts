@@ -98,6 +98,8 @@ export class Side {
   readonly port: number;
   /** The initial sequence number; undefined where its SYN was not captured. */
   isn: number | undefined;
+  /** Sequence number of the first byte that is told; undefined where nothing was seen of its stream. */
+  first: number | undefined;
   /** The options of its SYN; undefined where that was not captured. */
   options: SynOptions | undefined;
   /** Whether its FIN was seen. */

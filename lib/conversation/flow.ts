@@ -75,6 +75,7 @@ export class Stream {
   /** Begins the stream at `seq`, where nothing of it was told. */
   begin(seq: number, base: Base): void {
     this.base = base;
+    this.side.first = seq >>> 0;
     this.first = seq;
     this.next = seq;
     this.top = seq;
