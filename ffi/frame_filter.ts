@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readProgram } from "./bpf_program.ts";
 import { cString } from "./c_string.ts";
 import { libpcap } from "./libpcap_sys.ts";
 import { PcapError } from "./libpcap.ts";
@@ -46,6 +47,11 @@ export class FrameFilter implements Disposable {
     this.#header.setUint32(HEADER.captured, frame.length, true);
     this.#header.setUint32(HEADER.length, length, true);
     return libpcap().pcap_offline_filter(this.#program, this.#bytes, frame) !== 0;
+  }
+
+  /** Its instructions. */
+  get code(): BigUint64Array<ArrayBuffer> {
+    return readProgram(this.#program);
   }
 
   /** Releases the compiled filter. */

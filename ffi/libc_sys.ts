@@ -220,6 +220,14 @@ export const prototypes = {
     parameters: ["buffer"], // const char *ifname
     result: "u32",
   },
+  ioctl: {
+    parameters: [
+      "i32", // int fd
+      "u64", // unsigned long op
+      "buffer", // its argument
+    ],
+    result: "i32",
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 let library: Deno.DynamicLibrary<typeof prototypes> | undefined;

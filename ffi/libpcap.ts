@@ -13,6 +13,7 @@ import { libpcap } from "./libpcap_sys.ts";
 const NOBODYS_ETHERTYPE = 0x88b5;
 const ERRBUF_SIZE = 256;
 const SOL_SOCKET = 1;
+const SO_ERROR = 4;
 const SO_MARK = 36;
 const PCAP_NETMASK_UNKNOWN = 0xffffffff;
 
@@ -98,6 +99,14 @@ export class Injector implements Disposable {
   send(frame: Uint8Array<ArrayBuffer>): void {
     const handle = this.#handle;
     handle.unwrap(libpcap().pcap_sendpacket(handle.pointer, frame, frame.length), "send on");
+  }
+
+  /** Forgets that the interface was down for a while: else the next frame would not be sent. */
+  forgetError(): void {
+    const error = new Uint8Array(4);
+    const size = new Uint8Array(Uint32Array.of(4).buffer);
+    const result = libc().getsockopt(this.#handle.fd, SOL_SOCKET, SO_ERROR, error, size);
+    unwrap(result, "read the state of a packet socket");
   }
 
   /** Closes the handle. */

@@ -9,6 +9,7 @@ import { formatTime, nowMicros } from "./clock.ts";
 import { instant, text } from "./field.ts";
 import type { NdjsonWriter } from "./ndjson.ts";
 import { type AnalyseEvents, analyseEvents } from "./vocabulary/analyse.ts";
+import { type ClaimEvents, claimEvents } from "./vocabulary/claim.ts";
 import { type CommandEvents, commandEvents } from "./vocabulary/command.ts";
 import type { Descriptions } from "./vocabulary/description.ts";
 import { type DetectorEvents, detectorEvents } from "./vocabulary/detector.ts";
@@ -34,7 +35,14 @@ export interface Event {
 
 /** The known types and the fields of each. */
 export interface EventFields
-  extends CommandEvents, DetectorEvents, FlowEvents, TakeoverEvents, AnalyseEvents, LabEvents {}
+  extends
+    CommandEvents,
+    DetectorEvents,
+    FlowEvents,
+    TakeoverEvents,
+    ClaimEvents,
+    AnalyseEvents,
+    LabEvents {}
 
 /** The types that this version knows. */
 export type EventType = keyof EventFields;
@@ -47,6 +55,7 @@ export const vocabulary: Descriptions<EventFields> = {
   ...commandEvents,
   ...detectorEvents,
   ...takeoverEvents,
+  ...claimEvents,
   ...flowEvents,
   ...analyseEvents,
   ...labEvents,

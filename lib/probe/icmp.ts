@@ -11,10 +11,11 @@ import { checksum, sum } from "../packet/checksum.ts";
 import type { Attempt } from "./attempt.ts";
 import type { IcmpProbe } from "./spec.ts";
 
-const ICMP = {
-  4: { protocol: 1, request: 8, reply: 0 },
-  6: { protocol: 58, request: 128, reply: 129 },
-};
+/** The protocols of echoes, by IP version: ICMP and ICMPv6. */
+export const ECHO_PROTOCOL = { 4: 1, 6: 58 } as const;
+
+/** Message types. */
+const ECHO = { 4: { request: 8, reply: 0 }, 6: { request: 128, reply: 129 } } as const;
 const HEADER = 8;
 const PAYLOAD = 16;
 const CAPACITY = 256;
@@ -31,14 +32,14 @@ export function icmpAttempt({ address }: IcmpProbe): Attempt {
     const wake = (): void => poller?.wake();
     try {
       const scopeId = zone === undefined ? 0 : deviceIndex(zone);
-      socket = UdpSocket.open({ family, rawProtocol: ICMP[family].protocol }, CAPACITY);
+      socket = UdpSocket.open({ family, rawProtocol: ECHO_PROTOCOL[family] }, CAPACITY);
       poller = new Poller([socket.fd]);
       signal.addEventListener("abort", wake, { once: true });
       const request = echoRequest(family);
       if (!socket.send(request, { address: bytes, port: 0, scopeId })) return "It cannot be sent";
       while (!signal.aborted) {
         for (let one = socket.receive(); one !== undefined; one = socket.receive()) {
-          if (isReply(one, request, bytes, family)) return undefined;
+          if (isEchoReply(one, request, bytes, family)) return undefined;
         }
         await poller.wait(WAIT);
       }
@@ -58,7 +59,7 @@ export function icmpAttempt({ address }: IcmpProbe): Attempt {
 export function echoRequest(family: 4 | 6): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(HEADER + PAYLOAD);
   crypto.getRandomValues(bytes.subarray(4));
-  bytes[0] = ICMP[family].request;
+  bytes[0] = ECHO[family].request;
   // Of IPv6, the kernel writes the checksum.
   if (family === 4) {
     const view = new DataView(bytes.buffer);
@@ -68,7 +69,7 @@ export function echoRequest(family: 4 | 6): Uint8Array<ArrayBuffer> {
 }
 
 /** Whether a datagram from `address` answers `request`; IPv4 headers come with it. */
-function isReply(
+export function isEchoReply(
   { bytes, source }: Datagram,
   request: Uint8Array,
   address: Uint8Array,
@@ -76,7 +77,7 @@ function isReply(
 ): boolean {
   const header = family === 4 ? ((bytes[0] ?? 0) & 15) * 4 : 0;
   const reply = bytes.subarray(header);
-  if (reply.length !== request.length || reply[0] !== ICMP[family].reply || reply[1] !== 0) {
+  if (reply.length !== request.length || reply[0] !== ECHO[family].reply || reply[1] !== 0) {
     return false;
   }
   if (!source.address.every((byte, i) => byte === address[i])) return false;

@@ -21,6 +21,8 @@ export interface ActiveFields {
   flows_lost?: number;
   /** True where the backup had taken over before, and was only asked again; absent otherwise. */
   already?: boolean;
+  /** The service addresses of which a neighbour is seen to send to this host already. */
+  claimed?: string[];
   /** From the trigger to the last step, in milliseconds. */
   took_ms: number;
   /** When each step ended, in milliseconds since the trigger, by the step's name. */
@@ -42,6 +44,7 @@ export const takeoverEvents: Descriptions<TakeoverEvents> = {
     flows_behind: v.optional(count("How many of them have a replica that lacks bytes still")),
     flows_lost: v.optional(count("How many flows had lost their replica, and are reset")),
     already: v.optional(flag("True where the backup had taken over before; absent otherwise")),
+    claimed: v.optional(texts("Addresses that the neighbours are seen to send to here already")),
     took_ms: millis("From the trigger to the last step"),
     steps: numbers("When each step ended, in milliseconds since the trigger, by its name"),
   }),
