@@ -44,9 +44,12 @@ async function shadow(flags: Flags): Promise<void> {
 }
 
 async function clear(flags: Flags): Promise<void> {
-  const { found, active } = await clearShadow(flags.runDir, thisHost, flags.force);
+  const { found, active, addresses } = await clearShadow(flags.runDir, thisHost, flags.force);
   const said = !found
     ? `nothing to clear in run directory "${flags.runDir}"`
+    : addresses.length > 0
+    ? `the programs are removed, and from the interface the addresses that the takeover put there: ` +
+      addresses.join(", ")
     : active
     ? "programs removed; the service's connections go on, and so does its address on this host"
     : "the replica's connections and the programs are removed";

@@ -4,11 +4,19 @@
  * @module
  */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
+import { ANNOUNCE } from "../lib/claim/agenda.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import type { FenceRule } from "../lib/takeover/fences.ts";
 import { runTakeover } from "../lib/takeover/run.ts";
 import { withOutput } from "./context.ts";
-import { parseName, parsePath, parsePositive, parseType, runDirFlag } from "./flags.ts";
+import {
+  parseName,
+  parsePath,
+  parsePositive,
+  parseType,
+  runDirFlag,
+  wholeNumber,
+} from "./flags.ts";
 
 interface Flags {
   on?: string;
@@ -18,6 +26,9 @@ interface Flags {
   fenceTimeout: number;
   strict: boolean;
   detach: boolean;
+  announce?: number;
+  announceInterval?: number;
+  announceRefresh?: number;
   runDir: string;
 }
 
@@ -59,6 +70,11 @@ async function takeover(flags: Flags): Promise<void> {
     fenceTimeout: flags.fenceTimeout * 1000,
     strict: flags.strict,
     detach: flags.detach,
+    announce: {
+      count: flags.announce ?? ANNOUNCE.count,
+      interval: flags.announceInterval ?? ANNOUNCE.interval,
+      refresh: (flags.announceRefresh ?? 0) * 1000,
+    },
   };
   const warn = (message: string): void => console.error(`t2cp takeover: ${message}`);
   await withOutput("takeover", ({ writer, emitter, interrupted }) => {
@@ -122,6 +138,28 @@ export const command: Command<CommandContext> = buildCommand({
         brief: "Remove the programs once every connection goes on by itself",
         default: false,
         withNegated: false,
+      },
+      announce: {
+        kind: "parsed",
+        parse: wholeNumber(1, 100),
+        brief: `Times that the address is announced; ${ANNOUNCE.count} unless given`,
+        placeholder: "COUNT",
+        optional: true,
+      },
+      announceInterval: {
+        kind: "parsed",
+        parse: wholeNumber(1, 10_000),
+        brief: `Milliseconds before the second announcement; ${ANNOUNCE.interval} unless given. ` +
+          "Each further pause is twice as long",
+        placeholder: "MS",
+        optional: true,
+      },
+      announceRefresh: {
+        kind: "parsed",
+        parse: parsePositive,
+        brief: "Announce again every so many seconds, as long as the command runs",
+        placeholder: "SECONDS",
+        optional: true,
       },
       runDir: runDirFlag,
     },

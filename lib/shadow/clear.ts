@@ -4,12 +4,13 @@
  * @module
  */
 import { parseService, type Service } from "../address.ts";
+import { removeAddresses, servicesPut } from "../claim/addresses.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { Mode } from "../flow/layout.ts";
 import { runTool, ss } from "../host/facts.ts";
 import { Instance } from "../program/instance.ts";
 import { readRecord, removePinDir, removeRecord, takeLock } from "../program/run_dir.ts";
-import { betrayed, type HostFacts, silenceAddress } from "./preflight.ts";
+import { betrayed, type HostFacts, listenersOf, silenceAddress } from "./preflight.ts";
 import { Control, readCounters, shadowKind } from "./programs.ts";
 
 /** What {@linkcode clearShadow} did. */
@@ -18,6 +19,8 @@ export interface Cleared {
   found: boolean;
   /** Whether the host had taken over. */
   active: boolean;
+  /** The addresses that the takeover had put on the interface, and that are taken away. */
+  addresses: string[];
 }
 
 /** Copied traffic is looked for as long as this before the programs go, in milliseconds. */
@@ -25,7 +28,7 @@ const LISTEN = 300;
 
 /**
  * Takes down what `shadow` set up under `runDir`: in shadow mode first the replica's sockets, then the programs. An
- * active host keeps its sockets, since clients talk to them. With `force`, open connections are no reason to refuse.
+ * active host keeps its sockets, since clients talk to them, and the addresses as long as somebody listens there. With `force`, open connections are no reason to refuse.
  *
  * @throws {Failure} where a shadow runs, copied traffic still arrives or may arrive again, or the host would begin to
  *   answer for the service's address
@@ -36,12 +39,17 @@ export async function clearShadow(
   force: boolean,
 ): Promise<Cleared> {
   const record = readRecord(runDir, "shadow");
-  if (record === undefined) return { found: false, active: false };
+  if (record === undefined) {
+    const addresses = await removeUnserved(runDir, host);
+    return { found: addresses.length > 0, active: true, addresses };
+  }
   using _lock = takeLock(runDir, "shadow");
   const services = record.services.map(parseService);
   using instance = Instance.find(shadowKind, runDir, record.interface);
   using control = instance === undefined ? undefined : new Control(instance.map("control"));
   const active = control !== undefined && control.mode !== Mode.SHADOW;
+  // In shadow mode they are the primary's again.
+  const addresses = active ? await removeUnserved(runDir, host) : await removeAddresses(runDir);
   if (!active) {
     refuseToSpeak(services, record.interface, host);
     if (instance !== undefined) await refuseWhileFed(instance);
@@ -52,7 +60,16 @@ export async function clearShadow(
   instance?.clear();
   removePinDir(runDir, "shadow");
   removeRecord(runDir, "shadow");
-  return { found: true, active };
+  return { found: true, active, addresses };
+}
+
+/** Takes the addresses away from the interface, unless this host serves clients there. */
+async function removeUnserved(runDir: string, host: HostFacts): Promise<string[]> {
+  const services = servicesPut(runDir).map(parseService);
+  if (services.length === 0) return [];
+  const listeners = await host.listeners();
+  const served = services.some((service) => listenersOf(service, listeners).length > 0);
+  return served ? [] : await removeAddresses(runDir);
 }
 
 /** Without the programs the host's own stack would answer copied segments. */

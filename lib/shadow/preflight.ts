@@ -107,12 +107,7 @@ export function checkService(
       `ip address add ${service.address}/${service.family === 4 ? 32 : 128} dev lo`,
     );
   }
-  // ss shows a dual-stack listener as "*", and one of IPv6 alone as "[::]".
-  const any = service.family === 4 ? ["0.0.0.0", "*"] : ["::", "*"];
-  const found = listeners.filter((listener) =>
-    listener.port === service.port &&
-    (listener.address === service.address || any.includes(listener.address))
-  );
+  const found = listenersOf(service, listeners);
   if (found.length === 0) {
     throw lacks(`Nobody listens on service "${text}" on this host`, "start the service here first");
   }
@@ -122,6 +117,16 @@ export function checkService(
       "sysctl -w net.mptcp.enabled=0 and start the service anew",
     );
   }
+}
+
+/** Those of `listeners` that accept the service's connections. */
+export function listenersOf(service: Service, listeners: readonly Listener[]): Listener[] {
+  // ss shows a dual-stack listener as "*", and one of IPv6 alone as "[::]".
+  const any = service.family === 4 ? ["0.0.0.0", "*"] : ["::", "*"];
+  return listeners.filter((listener) =>
+    listener.port === service.port &&
+    (listener.address === service.address || any.includes(listener.address))
+  );
 }
 
 /** The warnings that keep nothing from working: what would go wrong without the programs. */

@@ -104,11 +104,14 @@ export async function runShadow(
   await checkHost(services, host);
   using instance = openRecorded(options, record, host);
   using control = new Control(instance.map("control"));
-  const takeovers: Promise<boolean>[] = [];
+  const takeovers: Promise<unknown>[] = [];
   const activate = (): ActiveFields => {
     const takeover = Takeover.prepare(runDir);
-    const { active, settled } = takeOver(takeover, emitter, stop);
-    takeovers.push(settled.finally(() => takeover[Symbol.dispose]()));
+    // The latest one goes on listening to neighbours and rivals.
+    const turn = takeovers.length + 1;
+    const keep = (): boolean => takeovers.length === turn;
+    const { active, settled, watched } = takeOver(takeover, emitter, keep, stop);
+    takeovers.push(Promise.all([settled, watched]).finally(() => takeover[Symbol.dispose]()));
     // From here on the servers need the processors more.
     runOrdinary();
     return active;

@@ -4,11 +4,11 @@
  * @module
  */
 import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
-import { familyOf } from "../address.ts";
+import { putAddresses } from "../claim/addresses.ts";
+import type { AnnounceOptions } from "../claim/agenda.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import { ControlClient } from "../control_client.ts";
 import { type Emitter, type Event, parseEvent } from "../event.ts";
-import { runTool } from "../host/facts.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
 import { Mode, modeName } from "../flow/layout.ts";
@@ -38,6 +38,8 @@ export interface TakeoverOptions {
   strict: boolean;
   /** Remove the programs once every flow goes on by itself. */
   detach: boolean;
+  /** How often the addresses are announced. */
+  announce: AnnounceOptions;
 }
 
 /** What {@linkcode runTakeover} gets from its process. */
@@ -104,6 +106,7 @@ export async function runTakeover(
     });
     entry.endOfInput();
   }
+  standby.leave();
   await entry.idle();
   await standby.settled();
   failed.signal.throwIfAborted();
@@ -134,7 +137,8 @@ class Standby implements Disposable {
   readonly #emitter: Emitter;
   readonly #interrupted: AbortSignal;
   readonly #prepared = new DisposableStack();
-  readonly #settling = new Map<Takeover, Promise<void>>();
+  readonly #settling = new Map<Takeover, Promise<unknown>>();
+  #leaving = false;
   #takeover: Takeover;
 
   constructor(options: TakeoverOptions, emitter: Emitter, interrupted: AbortSignal) {
@@ -156,9 +160,11 @@ class Standby implements Disposable {
     return this.#takeover.mode;
   }
 
-  /** Prepares anew where the shadow was cleared and started anew since. */
+  /** Prepares anew where the shadow was cleared and started anew since; throws where the addresses cannot be claimed. */
   refresh(): void {
     if (!this.#takeover.isCurrent() && !this.#isDetached()) this.#takeover = this.#prepare();
+    const { refusal } = this.#takeover.claim;
+    if (refusal !== undefined && this.mode === Mode.SHADOW) throw refusal;
   }
 
   /** Takes over; once more where this has been done already. */
@@ -170,18 +176,25 @@ class Standby implements Disposable {
     const settled = follow(takeover, this.#emitter, this.#interrupted).then((finished) => {
       if (finished && this.#options.detach) detach(this.#options.runDir);
     });
-    this.#settling.set(takeover, settled);
+    const keep = (): boolean => !this.#leaving;
+    const watched = takeover.claim.watch(this.#emitter, keep, this.#interrupted);
+    this.#settling.set(takeover, Promise.all([settled, watched]));
     // From here on the servers need the processors more.
     runOrdinary();
   }
 
-  /** Resolves once all flows that were taken over go on by themselves. */
+  /** Nothing more will be asked for: neighbours and rivals need not be listened to much longer. */
+  leave(): void {
+    this.#leaving = true;
+  }
+
+  /** Resolves once all flows that were taken over go on by themselves, and all is announced. */
   async settled(): Promise<void> {
     await Promise.all(this.#settling.values());
   }
 
   #prepare(): Takeover {
-    return this.#prepared.use(Takeover.prepare(this.#options.runDir));
+    return this.#prepared.use(Takeover.prepare(this.#options.runDir, this.#options.announce));
   }
 
   /** Whether the programs have gone after a takeover of this process. */
@@ -206,16 +219,18 @@ function detach(runDir: string): void {
 
 /**
  * Takes over by what `takeover` has prepared, and emits `active`. `settled` ends when every flow goes on by itself, with
- * true, or when it is interrupted, with false.
+ * true, or when it is interrupted, with false; `watched`, when all is announced and `keep` says no.
  */
 export function takeOver(
   takeover: Takeover,
   emitter: Emitter,
+  keep: () => boolean,
   interrupted: AbortSignal,
-): { active: ActiveFields; settled: Promise<boolean> } {
+): { active: ActiveFields; settled: Promise<boolean>; watched: Promise<void> } {
   const { active, reset } = takeover.activate();
   report(takeover, active, reset, emitter);
-  return { active, settled: follow(takeover, emitter, interrupted) };
+  const settled = follow(takeover, emitter, interrupted);
+  return { active, settled, watched: takeover.claim.watch(emitter, keep, interrupted) };
 }
 
 function report(
@@ -263,18 +278,9 @@ const ADDRESS_DELAY = 30;
  */
 async function addAddresses(takeover: Takeover, emitter: Emitter): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ADDRESS_DELAY));
-  for (const address of takeover.addresses) {
-    const prefix = familyOf(address) === 4 ? 32 : 128;
-    const args = ["address", "replace", `${address}/${prefix}`, "dev", takeover.interface];
-    // Duplicate address detection would keep a new address silent for a second.
-    if (prefix === 128) args.push("nodad");
-    const result = await runTool("ip", args, "iproute2");
-    if (result.code === 0) continue;
-    emitter.emit("warning", {
-      message: `Address "${address}" could not be put on interface "${takeover.interface}": ` +
-        result.stderr,
-    });
-  }
+  const { runDir, interface: name, services } = takeover;
+  const warn = (message: string): void => emitter.emit("warning", { message });
+  await putAddresses(runDir, name, services, warn);
 }
 
 /** Parses a made-up event often enough for V8 to compile the code that the real one will run. */

@@ -8,8 +8,6 @@ import type { ResetFlow, Takeover } from "./takeover.ts";
 
 /** When the flows are woken again, in milliseconds after the takeover: a wake-up may cross a segment. */
 const WAKE_AGAIN: readonly number[] = [2, 10, 50, 200];
-/** When the addresses are announced again, in milliseconds after the takeover: a broadcast may get lost. */
-const ANNOUNCE_AGAIN: readonly number[] = [100, 500, 1000, 2000];
 /** A flow that has not moved this long after the takeover is let go if it is in step, in milliseconds. */
 const QUIET = 500;
 /** A healer has this long to ask the recorder, and to give the replicas what they lack; in milliseconds. */
@@ -20,10 +18,10 @@ const HALF_OPEN = 7000;
 const LATE = 5000;
 
 /**
- * Wakes and announces again, removes flows from the care of the programs as they come into step, and enters active
- * mode for good when none is left and `placed` says that the addresses are on the interface: until then a second start
- * sees that there is something to finish. `onReset` is told of flows that could not be kept. Ends early when `stop` is
- * aborted: the programs then go on looking after the flows that are left. Returns whether none is.
+ * Wakes again, removes flows from the care of the programs as they come into step, and enters active mode for good when
+ * none is left and `placed` says that the addresses are on the interface: until then a second start sees that there is
+ * something to finish. `onReset` is told of flows that could not be kept. Ends early when `stop` is aborted: the programs
+ * then go on looking after the flows that are left. Returns whether none is.
  */
 export async function settle(
   takeover: Takeover,
@@ -33,30 +31,21 @@ export async function settle(
 ): Promise<boolean> {
   const start = performance.now();
   const wakes = [...WAKE_AGAIN];
-  const announcements = [...ANNOUNCE_AGAIN];
   while (!stop.aborted) {
     const elapsed = performance.now() - start;
     if (wakes.length > 0 && elapsed >= wakes[0]!) {
       wakes.shift();
       onReset(takeover.wake().reset);
     }
-    if (announcements.length > 0 && elapsed >= announcements[0]!) {
-      announcements.shift();
-      takeover.announce();
-    }
     if (elapsed >= QUIET && !(elapsed < SURVEY && takeover.awaitsSurvey)) {
       const { left, reset } = takeover.letGo(start + elapsed);
       onReset(reset);
       if (left + halfOpen(takeover, elapsed) === 0 && placed()) {
         takeover.finish();
-        if (announcements.length === 0) return true;
+        return true;
       }
     }
-    const next = Math.min(
-      wakes[0] ?? Infinity,
-      announcements[0] ?? Infinity,
-      elapsed + (elapsed < LATE ? 100 : 1000),
-    );
+    const next = Math.min(wakes[0] ?? Infinity, elapsed + (elapsed < LATE ? 100 : 1000));
     await pause(Math.max(1, next - elapsed), stop);
   }
   return false;

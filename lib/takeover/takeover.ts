@@ -7,8 +7,10 @@ import { join } from "node:path";
 import { type Batch, BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { interfaceIndex } from "../../ffi/tc.ts";
-import { familyOf, parseService, to16Bytes } from "../address.ts";
-import { arpAnnouncement, neighbourAdvertisement } from "../claim/frames.ts";
+import { addressesOf } from "../claim/addresses.ts";
+import { ANNOUNCE, type AnnounceOptions } from "../claim/agenda.ts";
+import { Claim } from "../claim/claim.ts";
+import { requireClaimable } from "../claim/place.ts";
 import { formatTime } from "../clock.ts";
 import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { ExitStatus, Failure } from "../failure.ts";
@@ -21,7 +23,6 @@ import {
   Mode,
   readFlowKey,
 } from "../flow/layout.ts";
-import { macOf } from "../host/links.ts";
 import { openPinnedMaps } from "../program/instance.ts";
 import {
   HEALER,
@@ -76,25 +77,23 @@ const PATIENCE = 2000;
 
 /** What is ready before the event comes: maps, sockets, frames. */
 export class Takeover implements Disposable {
+  /** The shadow's run directory. */
+  readonly runDir: string;
   /** The interface that speaks after the takeover. */
   readonly interface: string;
   /** The services, as the user wrote them. */
   readonly services: string[];
-  /** The service addresses. */
-  readonly addresses: readonly string[];
-  /** Frames that could not be sent, so far. */
-  unsent = 0;
-  readonly #runDir: string;
+  /** The claim to the service addresses. */
+  readonly claim: Claim;
   readonly #ifindex: number;
   readonly #opened: DisposableStack;
   readonly #maps: Map<string, BpfMap>;
   readonly #control: Control;
   #batch: Batch;
   #incomplete = new Map<string, Incomplete>();
-  readonly #wire: Injector;
   readonly #inward: Injector;
-  readonly #announcements: Uint8Array<ArrayBuffer>[];
   readonly #segments: FlowSegments;
+  #unsent = 0;
 
   private constructor(
     runDir: string,
@@ -103,30 +102,29 @@ export class Takeover implements Disposable {
     control: Control,
     wire: Injector,
     inward: Injector,
+    claim: Claim,
     opened: DisposableStack,
   ) {
-    this.#runDir = runDir;
+    this.runDir = runDir;
     this.interface = record.interface;
     this.#ifindex = interfaceIndex(record.interface);
     this.services = record.services;
-    this.addresses = [...new Set(record.services.map((text) => parseService(text).address))];
     this.#maps = maps;
     this.#control = control;
     this.#batch = this.map("flows").entries();
-    this.#wire = wire;
     this.#inward = inward;
     this.#segments = new FlowSegments(wire, inward);
+    this.claim = claim;
     this.#opened = opened;
-    const mac = macOf(record.interface);
-    this.#announcements = this.addresses.flatMap((address) => announcements(address, mac));
   }
 
   /**
-   * Opens what `shadow` pinned under `runDir`, and does all that can be done before the event.
+   * Opens what `shadow` pinned under `runDir`, and does all that can be done before the event. `announce` says how often
+   * the addresses are announced.
    *
-   * @throws {Failure} with status UNAVAILABLE where no shadow was started there
+   * @throws {Failure} with status UNAVAILABLE where no shadow was started there, or the addresses cannot be claimed
    */
-  static prepare(runDir: string): Takeover {
+  static prepare(runDir: string, announce: AnnounceOptions = ANNOUNCE): Takeover {
     const record = readRecord(runDir, "shadow");
     const maps = record === undefined ? undefined : openPinnedMaps(shadowKind, runDir);
     if (record === undefined || maps === undefined) {
@@ -138,13 +136,16 @@ export class Takeover implements Disposable {
         },
       );
     }
+    const addresses = addressesOf(record.services);
+    requireClaimable(record.interface, addresses);
     const opened = new DisposableStack();
     try {
       for (const map of maps.values()) opened.use(map);
       const wire = opened.use(new Injector(record.interface));
       const inward = opened.use(new Injector(record.interface, MARK_INJECTED));
       const control = opened.use(new Control(maps.get("control")!));
-      const takeover = new Takeover(runDir, record, maps, control, wire, inward, opened);
+      const claim = opened.use(new Claim(record.interface, addresses, wire, announce));
+      const takeover = new Takeover(runDir, record, maps, control, wire, inward, claim, opened);
       takeover.#rehearse();
       return takeover;
     } catch (error) {
@@ -156,7 +157,7 @@ export class Takeover implements Disposable {
   /** Whether the shadow is still the one that this was prepared for. */
   isCurrent(): boolean {
     try {
-      using pinned = BpfMap.openPinned(join(pinDir(this.#runDir, shadowKind.name), "control"));
+      using pinned = BpfMap.openPinned(join(pinDir(this.runDir, shadowKind.name), "control"));
       return pinned.info.id === this.map("control").info.id &&
         interfaceIndex(this.interface) === this.#ifindex;
     } catch {
@@ -177,11 +178,16 @@ export class Takeover implements Disposable {
   /**
    * Enters active mode, announces the addresses and wakes every flow, as `trigger` asks. A second call finds the host
    * active, and wakes the flows again. Returns the fields of the `active` event, and the flows that had to be reset.
+   *
+   * @throws {Failure} where the addresses cannot be claimed any more; nothing has changed then
    */
   activate(trigger: Trigger = triggerNow()): { active: ActiveFields; reset: ResetFlow[] } {
     const already = this.mode !== Mode.SHADOW;
     const steps = { ...trigger.steps };
     if (!already) {
+      const { refusal } = this.claim;
+      if (refusal !== undefined) throw refusal;
+      this.#inward.forgetError();
       this.#control.surveyed = false;
       this.#control.mode = Mode.SETTLING;
     }
@@ -189,8 +195,9 @@ export class Takeover implements Disposable {
     // The replicas' segments find their way to the clients before the announcement too.
     const { woken, behind, lost, reset } = this.wake();
     steps["woken"] = sinceTrigger(trigger);
-    this.announce();
+    this.claim.announce();
     steps["announced"] = sinceTrigger(trigger);
+    const claimed = this.claim.prove();
     const active = {
       trigger: formatTime(trigger.micros),
       services: this.services,
@@ -198,15 +205,11 @@ export class Takeover implements Disposable {
       flows_behind: behind,
       flows_lost: lost + reset.length,
       ...(already ? { already } : {}),
+      ...(claimed.length === 0 ? {} : { claimed }),
       took_ms: steps["announced"],
       steps,
     };
     return { active, reset };
-  }
-
-  /** Announces the service addresses at this host's MAC address. */
-  announce(): void {
-    for (const frame of this.#announcements) this.#try(() => this.#wire.send(frame));
   }
 
   /** One frame that cannot be sent must not keep the others from being sent. */
@@ -215,13 +218,18 @@ export class Takeover implements Disposable {
       send();
     } catch (error) {
       if (!(error instanceof PcapError)) throw error;
-      this.unsent += 1;
+      this.#unsent += 1;
     }
+  }
+
+  /** Frames that could not be sent, so far. */
+  get unsent(): number {
+    return this.#unsent + this.claim.unsent;
   }
 
   /** Whether somebody on this host gives the replicas what they lack. */
   get healed(): boolean {
-    return isLockTaken(this.#runDir, HEALER);
+    return isLockTaken(this.runDir, HEALER);
   }
 
   /**
@@ -344,12 +352,4 @@ export class Takeover implements Disposable {
       this.#batch = this.map("flows").entries(this.#batch);
     }
   }
-}
-
-/** What tells the neighbours that `address` is at `mac`. */
-function announcements(address: string, mac: Uint8Array): Uint8Array<ArrayBuffer>[] {
-  const bytes = to16Bytes(address);
-  if (familyOf(address) === 6) return [neighbourAdvertisement(bytes, mac)];
-  const ipv4 = bytes.subarray(12);
-  return [arpAnnouncement("request", ipv4, mac), arpAnnouncement("reply", ipv4, mac)];
 }

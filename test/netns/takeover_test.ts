@@ -93,7 +93,7 @@ onStage(
     assert.equal(outcome.status, 0, outcome.stderr);
     const lines = outcome.stdout.trimEnd().split("\n");
     const types = lines.map((line) => JSON.parse(line).type);
-    const passed = types.filter((type) => type !== "started" && type !== "active");
+    const passed = types.filter((type) => !["started", "active", "claimed"].includes(type));
     assert.deepEqual(passed, ["from.the.future", "failed", "failed", "suspect"]);
     assert.ok(types.indexOf("active") > types.indexOf("failed"));
     assert.ok(lines.includes(failed) && lines.includes(unknown), "as they came");
@@ -130,7 +130,7 @@ onStage("takeover: --on chooses another event", async (stage) => {
   assert.deepEqual(own(first.stdout).map(({ type }) => type), ["started"]);
   assert.equal((await stage.stats()).mode, "shadow");
   const second = await feed(stage, `${suspect}\\n`, "--on", "suspect");
-  assert.deepEqual(own(second.stdout).map(({ type }) => type), ["started", "active"]);
+  assert.deepEqual(own(second.stdout).map(({ type }) => type).slice(0, 2), ["started", "active"]);
   assert.notEqual((await stage.stats()).mode, "shadow");
 });
 
