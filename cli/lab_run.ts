@@ -25,6 +25,7 @@ import { WEB_PORT } from "../lib/lab/servers.ts";
 import { runSession } from "../lib/lab/session.ts";
 import { hostAddress, SERVICE_ADDRESSES } from "../lib/lab/topology.ts";
 import { openOutput, type Output, stopSignal } from "./context.ts";
+import { progressLine } from "./progress.ts";
 
 /** Flags of `t2cp lab demo`. */
 export interface DemoFlags {
@@ -197,7 +198,7 @@ async function runAndReport(
 ): Promise<void> {
   const output: Output | undefined = flags.json ? openOutput("lab") : undefined;
   const stop = output === undefined ? stopSignal() : undefined;
-  const say = progressLine();
+  const say = progressLine("lines");
   try {
     await runSession({
       scenario,
@@ -227,22 +228,4 @@ async function runAndReport(
 function defaultDirectory(): string {
   const time = new Date().toISOString().replaceAll(/[-:]|\..*/g, "").replace("T", "-");
   return Deno.makeTempDirSync({ prefix: `t2cp-lab-${time}-` });
-}
-
-/** Progress on standard error: one line that changes at a terminal, else a line for each step. */
-function progressLine(): { show(line: string): void; clear(): void } {
-  const encoder = new TextEncoder();
-  const write = (text: string) => void Deno.stderr.writeSync(encoder.encode(text));
-  if (!Deno.stderr.isTerminal()) return { show: (line) => write(`${line}\n`), clear() {} };
-  let shown = false;
-  return {
-    show(line) {
-      write(`\r\x1b[K${line} …`);
-      shown = true;
-    },
-    clear() {
-      if (shown) write("\r\x1b[K");
-      shown = false;
-    },
-  };
 }

@@ -11,8 +11,9 @@ import { runHeal } from "../lib/heal/run.ts";
 import { withOutput } from "./context.ts";
 import { parsePath, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
 import { analyse } from "./replay_analyse.ts";
+import { play, type PlayFlags, playFlags } from "./replay_play.ts";
 
-interface Flags {
+interface Flags extends PlayFlags {
   analyse: boolean;
   notes: boolean;
   filter?: string;
@@ -25,19 +26,41 @@ interface Flags {
   runDir: string;
 }
 
+/** What the command can do, and the flags that each of it takes. */
+const tasks = {
+  "--analyse": ["analyse", "notes", "filter", "service", "json"],
+  "--heal": ["heal", "recorder", "strict", "stats", "runDir"],
+  "a live server": ["filter", "service", "json", "stats", ...Object.keys(playFlags)],
+} as const;
+
 async function replay(flags: Flags, capture?: string): Promise<void> {
-  if (flags.analyse && flags.heal) {
-    throw new Failure(ExitStatus.USAGE, `Flags "--analyse" and "--heal" are two different tasks`, {
-      mend: "leave one of them out",
-    });
+  if (flags.heal) {
+    refuseOthers(flags, "--heal");
+    return await heal(flags, capture);
   }
-  if (flags.heal) return await heal(flags, capture);
-  if (!flags.analyse || capture === undefined) {
+  const plays = flags.to !== undefined || flags.map !== undefined;
+  if (capture === undefined || !flags.analyse && !plays) {
     throw new Failure(ExitStatus.USAGE, "What to do is not said, or with which capture", {
-      mend: `t2cp replay capture.pcapng --analyse, or t2cp replay --heal --recorder SOCKET`,
+      mend: `t2cp replay capture.pcapng --to HOST:PORT, t2cp replay capture.pcapng --analyse, \
+or t2cp replay --heal --recorder SOCKET`,
     });
   }
-  await analyse(capture, flags);
+  refuseOthers(flags, flags.analyse ? "--analyse" : "a live server");
+  await (flags.analyse ? analyse(capture, flags) : play(capture, flags));
+}
+
+/** Refuses flags that would have no effect. */
+function refuseOthers(flags: Flags, task: keyof typeof tasks): void {
+  // What has a default is always there.
+  const others = Object.entries(flags).filter(([, value]) => value !== undefined && value !== false)
+    .map(([name]) => name).filter((name) => name !== "runDir");
+  const known: readonly string[] = tasks[task];
+  const other = others.find((name) => !known.includes(name));
+  if (other === undefined) return;
+  const flag = other.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  throw new Failure(ExitStatus.USAGE, `Flag "--${flag}" has no effect with ${task}`, {
+    mend: "leave one of them out",
+  });
 }
 
 async function heal(flags: Flags, capture: string | undefined): Promise<void> {
@@ -104,6 +127,7 @@ export const command: Command<CommandContext> = buildCommand({
         default: false,
         withNegated: false,
       },
+      ...playFlags,
       heal: {
         kind: "boolean",
         brief: "Give the replicas on this host what the copied traffic lacked",
@@ -128,9 +152,18 @@ export const command: Command<CommandContext> = buildCommand({
     },
   },
   docs: {
-    brief: "Analyse captured conversations; heal replicas with recorded traffic",
+    brief: "Play captured conversations to a live server, or analyse them; heal replicas",
     fullDescription:
-      `With --analyse, reads a capture and tells of its TCP conversations: ends, handshake, options, bytes,
+      `With --to, plays the clients of a capture to a live server, by connections of its own, in the time
+of the capture, and compares the answers with those that were captured. A message that followed an
+answer in the capture waits for it. Exit status 1 says that something differs.
+
+Examples:
+  t2cp replay capture.pcapng --to staging:80
+  t2cp replay capture.pcapng --to 127.0.0.1:8080 --top-speed --loop 10 --concurrency 100
+  t2cp replay capture.pcapng --map 10.0.0.1:80=web:8080 --map 10.0.0.2=db --filter 'tcp port 80'
+
+With --analyse, reads a capture and tells of its TCP conversations: ends, handshake, options, bytes,
 retransmissions, gaps, closed windows, resets. No server is needed.
 
 Example:

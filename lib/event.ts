@@ -15,6 +15,7 @@ import type { Descriptions } from "./vocabulary/description.ts";
 import { type DetectorEvents, detectorEvents } from "./vocabulary/detector.ts";
 import { type FlowEvents, flowEvents } from "./vocabulary/flow.ts";
 import { type LabEvents, labEvents } from "./vocabulary/lab.ts";
+import { type ReplayEvents, replayEvents } from "./vocabulary/replay.ts";
 import { type TakeoverEvents, takeoverEvents } from "./vocabulary/takeover.ts";
 
 /** What every event has. Unknown types and fields pass through every command untouched. */
@@ -42,6 +43,7 @@ export interface EventFields
     TakeoverEvents,
     ClaimEvents,
     AnalyseEvents,
+    ReplayEvents,
     LabEvents {}
 
 /** The types that this version knows. */
@@ -58,6 +60,7 @@ export const vocabulary: Descriptions<EventFields> = {
   ...claimEvents,
   ...flowEvents,
   ...analyseEvents,
+  ...replayEvents,
   ...labEvents,
 };
 

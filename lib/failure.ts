@@ -8,6 +8,8 @@
 export const ExitStatus = {
   /** Done. */
   OK: 0,
+  /** Done, and what was compared differs, as diff(1) and cmp(1) say it. */
+  DIFFERS: 1,
   /** Wrong use: an unknown command, a wrong flag or argument (EX_USAGE). */
   USAGE: 64,
   /** The input data is wrong (EX_DATAERR). */
