@@ -12,6 +12,7 @@ const commands: Commands = {
   shadow: () => import("./shadow.ts"),
   guard: () => import("./guard.ts"),
   detect: () => import("./detect.ts"),
+  freeze: () => import("./freeze.ts"),
   takeover: () => import("./takeover.ts"),
   replay: () => import("./replay.ts"),
   lab: () => import("./lab.ts"),

@@ -93,13 +93,17 @@ struct control {
 	__u32 found_unprotected;
 	/* Since the takeover, the replicas have got what the recorder knows of; between programs of user space. */
 	__u32 surveyed;
+	__u32 zero;
+	/* CLOCK_MONOTONIC until which frozen flows are frozen; 0 for none. User space puts it off while it lives. */
+	__u64 frozen_until_ns;
 };
 LAYOUT(control, mode, 0);
 LAYOUT(control, flags, 4);
 LAYOUT(control, own_ipv4, 8);
 LAYOUT(control, found_unprotected, 12);
 LAYOUT(control, surveyed, 16);
-LAYOUT_SIZE(control, 20);
+LAYOUT(control, frozen_until_ns, 24);
+LAYOUT_SIZE(control, 32);
 
 /* TCP options that both sides agreed on in the handshake. */
 #define OPTION_WSCALE 1
@@ -267,6 +271,8 @@ enum shadow_counter {
 	SHADOW_MALFORMED,           /* frames of the service's address that do not parse */
 	SHADOW_SILENCED,            /* other packets of the service's address held back */
 	SHADOW_EVENTS_LOST,         /* events that found the ring buffer full */
+	SHADOW_ZERO_WINDOWS,        /* segments that told clients of frozen flows of a closed window */
+	SHADOW_THAWS,               /* segments that told clients of the primary's window again */
 	SHADOW_COUNTERS,
 };
 

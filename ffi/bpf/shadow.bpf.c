@@ -20,6 +20,7 @@
 #include "handshake.h"
 #include "silence.h"
 #include "commit_frame.h"
+#include "freeze.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -138,6 +139,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 {
 	__u32 end = sequence_end(p), ack;
 	__u16 window;
+	bool fresh;
 
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
 		if (c->mode == MODE_SHADOW)
@@ -174,6 +176,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		count(SHADOW_IMPLAUSIBLE);
 		return TC_ACT_STOLEN;
 	}
+	fresh = after(end, f->client_end);
 	if (c->mode != MODE_SHADOW || acceptable(f, p, end))
 		follow_client(skb, c, f, p, end);
 	if (f->replica_reset)
@@ -189,6 +192,8 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		close_flow(c, key, REASON_FIN);
 	} else if (c->mode == MODE_SETTLING && in_step(f)) {
 		bpf_map_delete_elem(&flows, key); /* in step with its client: the stack needs no help any more */
+	} else if (wants_answer(f, p, end, fresh) && frozen_flow(c, key)) {
+		return answer_client(skb, p, end);
 	}
 	return PASS;
 }
@@ -298,14 +303,21 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 	int verdict = c->mode == MODE_SHADOW ? TC_ACT_STOLEN : PASS;
 	struct reply r = { .seq = p->ack, .flags = TCP_ACK };
 	__u32 end = sequence_end(p);
-	bool probe, known, tell;
+	bool probe, known, tell, more;
 
 	count(SHADOW_REPLICA_SEGMENTS);
 	if (p->flags & TCP_RST) {
 		verdict = replica_reset(c, key, f);
 		return commits(c) ? to_gateway(skb, p) : verdict;
 	}
-	tell = worth_telling(c, f, p, end);
+	if (frozen_flow(c, key)) {
+		/* The gateway would tell the client of a window. */
+		tell = false;
+		more = p->flags & TCP_ACK && after(p->ack, f->replica_ack);
+	} else {
+		tell = worth_telling(c, f, p, end);
+		more = false;
+	}
 	/* Probes of a zero window and keep-alives repeat an old number, so that the other end answers. */
 	probe = end == p->seq && after(f->replica_end, p->seq);
 	if (after(end, f->replica_end))
@@ -316,6 +328,8 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 	if (p->flags & TCP_FIN)
 		f->replica_fin = 1;
 	order(f); /* replica_end is written, now client_ack may be read; ingress does it the other way round */
+	if (more)
+		show_client(skb);
 	if (c->mode == MODE_SHADOW && end == p->seq && both_closed(f, earlier(f->client_ack, f->replica_end))) {
 		/* It has closed first and goes to TIME_WAIT, which is the primary's to keep: reset it. */
 		r.flags = TCP_RST;
@@ -352,6 +366,8 @@ int shadow_egress(struct __sk_buff *skb)
 		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 	if (skb->mark == MARK_COMMIT)
 		return marked_for_gateway(skb);
+	if (skb->mark == MARK_FROZEN)
+		return marked_for_client(skb, c, &p, &key);
 	if (c->mode == MODE_ACTIVE)
 		return PASS;
 	if (!read_ip(skb, &p))

@@ -87,7 +87,8 @@ export const CONTROL = {
   own_ipv4: 8,
   found_unprotected: 12,
   surveyed: 16,
-  size: 20,
+  frozen_until_ns: 24,
+  size: 32,
 } as const;
 
 /** `struct mirror_control`: offsets and size. */
@@ -239,6 +240,8 @@ export const shadowCounters: readonly string[] = [
   "malformed",
   "silenced",
   "events_lost",
+  "zero_windows",
+  "thaws",
 ];
 
 /** Names of `enum mirror_counter`, in its order. */

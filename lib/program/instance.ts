@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BpfMap } from "../../ffi/bpf_map.ts";
 import {
@@ -271,6 +271,16 @@ export function openPinnedMaps(
   } catch (error) {
     for (const map of maps.values()) map[Symbol.dispose]();
     throw error;
+  }
+}
+
+/** Whether `map` of command `kind` is the one that is pinned under `runDir`, rather than one of an earlier start. */
+export function isPinned(kind: InstanceKind, runDir: string, map: BpfMap): boolean {
+  try {
+    using pinned = BpfMap.openPinned(join(pinDir(runDir, kind.name), basename(map.name)));
+    return pinned.info.id === map.info.id;
+  } catch {
+    return false;
   }
 }
 

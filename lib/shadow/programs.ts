@@ -23,6 +23,7 @@ import {
   STRANGER,
   TELL_GATEWAY,
 } from "../flow/layout.ts";
+import { FROZEN } from "../freeze/layout.ts";
 import type { InstanceKind } from "../program/instance.ts";
 
 /** Programs and maps of `shadow`. */
@@ -36,6 +37,7 @@ export const shadowKind: InstanceKind = {
     flows: FLOW.size,
     handshakes: FLOW.size,
     strangers: STRANGER.size,
+    frozen: FROZEN.size,
     counters: 8,
     events: 0,
     gaps: 0,
@@ -50,12 +52,14 @@ export class Control implements Disposable {
   readonly #mapping: Mapping;
   readonly #mode: Int32Array;
   readonly #view: DataView;
+  readonly #frozenUntil: BigInt64Array;
 
   /** Maps `map`, which must stay open for as long as this object is used. */
   constructor(map: BpfMap) {
     this.#mapping = map.mapValues();
     this.#mode = new Int32Array(this.#mapping.buffer, CONTROL.mode, 1);
     this.#view = new DataView(this.#mapping.buffer);
+    this.#frozenUntil = new BigInt64Array(this.#mapping.buffer, CONTROL.frozen_until_ns, 1);
   }
 
   /** The mode that the programs act by. */
@@ -101,6 +105,20 @@ export class Control implements Disposable {
 
   set surveyed(surveyed: boolean) {
     this.#view.setUint32(CONTROL.surveyed, surveyed ? 1 : 0, true);
+  }
+
+  /** Until when frozen flows are frozen, in nanoseconds of CLOCK_MONOTONIC; 0 for none. */
+  get frozenUntil(): bigint {
+    return Atomics.load(this.#frozenUntil, 0);
+  }
+
+  set frozenUntil(nanoseconds: bigint) {
+    Atomics.store(this.#frozenUntil, 0, nanoseconds);
+  }
+
+  /** Changes it from one moment to another; false where another process was first. */
+  moveFrozenUntil(from: bigint, to: bigint): boolean {
+    return Atomics.compareExchange(this.#frozenUntil, 0, from, to) === from;
   }
 
   /** Unmaps it. */

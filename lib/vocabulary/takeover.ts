@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { count, flag, instant, millis, numbers, texts } from "../field.ts";
+import { count, flag, instant, millis, numbers, text, texts } from "../field.ts";
 import { type Descriptions, essential } from "./description.ts";
 
 /** Fields of `active`. */
@@ -29,14 +29,48 @@ export interface ActiveFields {
   steps: Record<string, number>;
 }
 
+/** Fields of `frozen`. */
+export interface FrozenFields {
+  /** How many flows are frozen. */
+  flows: number;
+  /** How long at most, in milliseconds. */
+  lease_ms: number;
+  /** How many of them sent nothing new at the end of the watch; absent where a takeover cut it short. */
+  stopped?: number;
+  /** From the trigger until every client had been told, in milliseconds. */
+  took_ms: number;
+}
+
+/** Fields of `thawed`. */
+export interface ThawedFields {
+  /** How many flows were frozen. */
+  flows: number;
+  /** Why: `asked`, `active`, `lease`, `recovered`, `stopped`. */
+  reason: string;
+}
+
 /** The events of a takeover and the fields of each. */
 export interface TakeoverEvents {
+  /** The clients of flows are told that the window is closed. */
+  "frozen": FrozenFields;
+  /** They are told that it is open again. */
+  "thawed": ThawedFields;
   /** The backup has taken over. */
   "active": ActiveFields;
 }
 
 /** The events of a takeover and their schemas. */
 export const takeoverEvents: Descriptions<TakeoverEvents> = {
+  "frozen": essential("The clients of some flows are told that the window is closed", {
+    flows: count("How many flows are frozen"),
+    lease_ms: millis("How long at most"),
+    stopped: v.optional(count("How many of them sent nothing new at the end of the watch")),
+    took_ms: millis("From the trigger until every client had been told"),
+  }),
+  "thawed": essential("The clients of frozen flows are told that the window is open again", {
+    flows: count("How many flows were frozen"),
+    reason: text("Why: asked, active, lease, recovered or stopped"),
+  }),
   "active": essential("The backup has taken over and answers the clients", {
     trigger: v.optional(instant("When the event came that asked for it")),
     services: v.optional(texts("The services that the backup answers for")),
