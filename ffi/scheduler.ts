@@ -1,5 +1,5 @@
 /**
- * The scheduling of this process.
+ * The scheduling of this process, and of the programs that it starts.
  *
  * @module
  */
@@ -9,20 +9,24 @@ const SCHED_OTHER = 0;
 const SCHED_RR = 2;
 const SCHED_RESET_ON_FORK = 0x40000000;
 
+/** Whether {@linkcode runRealtime} is in force. */
+let realtime = false;
+
 /**
  * Lets this process, all its threads and those to come run before all ordinary ones, as
- * `chrt --rr 1` would: sched(7). Returns whether that was permitted.
+ * `chrt --rr 1` would: sched(7). Returns whether that was permitted. Programs that it starts inherit it, but for those
+ * that {@linkcode ordinaryLine} starts.
  *
  * For a process that does little and must do it in time. Where every processor is busy, an ordinary
  * process waits tens of milliseconds for its turn, whatever its nice value.
  */
 export function runRealtime(): boolean {
-  return setPolicy(SCHED_RR, 1);
+  return realtime = setPolicy(SCHED_RR, 1);
 }
 
 /**
- * The same for the threads that this process has now, but not for what it starts from now on: for one that runs
- * programs of the user's.
+ * The same for the threads that this process has now, but neither for later ones, such as those that wait for
+ * descriptors or write to stdout, nor for what it starts: for one that starts programs everywhere.
  */
 export function runRealtimeAlone(): boolean {
   return setPolicy(SCHED_RR | SCHED_RESET_ON_FORK, 1);
@@ -30,7 +34,16 @@ export function runRealtimeAlone(): boolean {
 
 /** Takes {@linkcode runRealtime} back: this process shares the processors like any other. */
 export function runOrdinary(): void {
+  realtime = false;
   setPolicy(SCHED_OTHER, 0);
+}
+
+/**
+ * The command line that runs `program` with ordinary priority, whatever that of this process is. The new process becomes
+ * an ordinary one only as chrt(1): Deno waits until it executes something, and must not wait for its turn.
+ */
+export function ordinaryLine(program: string, args: readonly string[]): [string, string[]] {
+  return realtime ? ["chrt", ["--other", "0", program, ...args]] : [program, [...args]];
 }
 
 function setPolicy(policy: number, priority: number): boolean {

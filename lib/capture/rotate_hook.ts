@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ordinaryLine } from "../../ffi/scheduler.ts";
 
 /** Bounds of {@linkcode RotateHook}. */
 export interface HookBounds {
@@ -81,10 +82,12 @@ export class RotateHook {
   /** What went wrong, if something did. */
   async #execute(path: string): Promise<string | undefined> {
     let child: Deno.ChildProcess;
+    // What it prints must not get among the events.
+    const shell = ["sh", "-c", `exec >&2; ${this.#command} "$@"`, "sh", path];
+    const [program, args] = ordinaryLine("nice", ["-n", "19", ...shell]);
     try {
-      child = new Deno.Command("nice", {
-        // What it prints must not get among the events.
-        args: ["-n", "19", "sh", "-c", `exec >&2; ${this.#command} "$@"`, "sh", path],
+      child = new Deno.Command(program, {
+        args,
         env: { T2CP_FILE: path },
         stdin: "null",
         stdout: "null",

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { Poller } from "../../ffi/poller.ts";
 import { RingBuffer } from "../../ffi/ring_buffer.ts";
-import { runRealtimeAlone } from "../../ffi/scheduler.ts";
+import { runRealtime } from "../../ffi/scheduler.ts";
 import { formatService, type Service } from "../address.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
@@ -98,7 +98,7 @@ export async function runGuard(
         pids: mains.pids,
         release_s: options.release,
         on_worker: options.onWorker,
-        realtime: runRealtimeAlone(),
+        realtime: runRealtime(),
         adopted: instance.adopted,
       });
       using release = new Release({

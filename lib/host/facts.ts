@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ordinaryLine } from "../../ffi/scheduler.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { iproute } from "./links.ts";
 import type { HostFacts, Listener, Route } from "../shadow/preflight.ts";
@@ -73,7 +74,7 @@ export interface ToolOutput {
 }
 
 /**
- * Runs a system tool to its end.
+ * Runs a system tool to its end, with ordinary priority.
  *
  * @throws {Failure} with status UNAVAILABLE where it is not installed
  */
@@ -82,17 +83,22 @@ export async function runTool(
   args: readonly string[],
   debianPackage: string,
 ): Promise<ToolOutput> {
-  try {
-    const output = await new Deno.Command(tool, { args: [...args], stdin: "null" }).output();
-    const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
-    return { code: output.code, stdout: text(output.stdout), stderr: text(output.stderr).trim() };
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Failure(ExitStatus.UNAVAILABLE, `Program "${tool}" is not installed`, {
+  const missing = (cause?: unknown): Failure =>
+    new Failure(ExitStatus.UNAVAILABLE, `Program "${tool}" is not installed`, {
       mend: `apt-get install ${debianPackage}`,
-      cause: error,
+      cause,
     });
+  const [program, line] = ordinaryLine(tool, args);
+  let output: Deno.CommandOutput;
+  try {
+    output = await new Deno.Command(program, { args: line, stdin: "null" }).output();
+  } catch (error) {
+    throw error instanceof Deno.errors.NotFound ? missing(error) : error;
   }
+  // As who runs a program for another says that there is none.
+  if (program !== tool && output.code === 127) throw missing();
+  const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+  return { code: output.code, stdout: text(output.stdout), stderr: text(output.stderr).trim() };
 }
 
 /** Reads the local addresses of `ss -Hltn`. */

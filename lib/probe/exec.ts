@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ordinaryLine } from "../../ffi/scheduler.ts";
 import { type Attempt, type ProbeCounters, within } from "./attempt.ts";
 import type { ExecProbe } from "./spec.ts";
 
@@ -20,13 +21,14 @@ const DRAIN = 100;
  * started. Its output is read to its end, lest the command wait for a reader, and dropped but for its beginning.
  */
 export function execAttempt({ command }: ExecProbe): Attempt {
-  // The heartbeats' priority is not for the command. Deno's own way to a new session copies the process: setsid(1) costs
-  // the heartbeats a third of the time.
-  const args = ["--other", "0", "setsid", "/bin/sh", "-c", `exec 2>&1\n${command}`];
+  // Deno's own way to a new session copies the process: setsid(1) costs the heartbeats a third of the time.
+  const shell = ["/bin/sh", "-c", `exec 2>&1\n${command}`];
   return async (signal, counters) => {
     let child: Deno.ChildProcess;
+    // The heartbeats' priority is not for the command.
+    const [program, args] = ordinaryLine("setsid", shell);
     try {
-      child = new Deno.Command("chrt", { args, stdin: "null", stdout: "piped", stderr: "null" })
+      child = new Deno.Command(program, { args, stdin: "null", stdout: "piped", stderr: "null" })
         .spawn();
     } catch (error) {
       return `It cannot be run: ${error instanceof Error ? error.message : error}`;

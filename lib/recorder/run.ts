@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { runRealtimeAlone } from "../../ffi/scheduler.ts";
+import { runRealtime } from "../../ffi/scheduler.ts";
 import { join } from "node:path";
 import { Capture, type FrameReceiver } from "../../ffi/capture.ts";
 import { PcapError } from "../../ffi/libpcap.ts";
@@ -141,7 +141,7 @@ export async function runRecord(
     window: options.window,
     buffer: options.buffer,
     // Who waits for bytes here wants to heal a replica before it is needed.
-    realtime: runRealtimeAlone(),
+    realtime: runRealtime(),
     ...(options.files === undefined ? {} : { write: options.files.directory }),
   });
   const look = (): void => {

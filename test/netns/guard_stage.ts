@@ -161,6 +161,22 @@ export class GuardStage {
   }
 }
 
+/** Scheduling policies, as /proc has them: sched.h. */
+export const SCHED_OTHER = 0;
+export const SCHED_RR = 2;
+
+/** The scheduling policies in lines of /proc/PID/stat: the 41st field of proc(5), the second of which may hold blanks. */
+export function policies(stats: string): number[] {
+  const behindName = stats.trimEnd().split("\n").map((line) => line.replace(/^.*\) /, ""));
+  return behindName.map((fields) => Number(fields.split(" ")[38]));
+}
+
+/** The scheduling policies of a process's threads. */
+export function threadPolicies(pid: number): number[] {
+  const threads = [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) => name);
+  return threads.flatMap((id) => policies(Deno.readTextFileSync(`/proc/${pid}/task/${id}/stat`)));
+}
+
 /** Kills a process as no process can prevent. */
 export function kill(pid: number): void {
   Deno.kill(pid, "SIGKILL");

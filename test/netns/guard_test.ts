@@ -4,7 +4,16 @@ import { nowMicros } from "../../lib/clock.ts";
 import { readPidFile } from "../../lib/guard/processes.ts";
 import { State } from "../fixture/socket.ts";
 import { poll } from "../fixture/wait.ts";
-import { assertOpen, ended, type GuardStage, guardTest, kill, service } from "./guard_stage.ts";
+import {
+  assertOpen,
+  ended,
+  type GuardStage,
+  guardTest,
+  kill,
+  SCHED_RR,
+  service,
+  threadPolicies,
+} from "./guard_stage.ts";
 
 /** Flags for several services. */
 function services(...ports: number[]): string[] {
@@ -41,6 +50,10 @@ guardTest(
       ["primary", "application", "unplanned", server.main, "signal 9"],
     );
     assert.ok(Date.parse(failed.last_seen as string) * 1000 >= before - 1000, "when it died");
+    if ((await guard.next("started")).realtime) {
+      const own = new Set(threadPolicies(guard.pid));
+      assert.deepEqual(own, new Set([SCHED_RR]), "whoever waits or writes runs first, too");
+    }
     const exit = await guard.next("process.exit");
     assert.deepEqual([exit.pid, exit.name, exit.main, exit.crashed], [
       server.main,
