@@ -105,6 +105,8 @@ export class Process {
 
 /** Two hosts, `a` and `b`, on one link: 10.99.0.1 and .2, fd99::1 and ::2, fe80::1 and ::2. */
 export class TwoHosts {
+  /** Added to the environment of the t2cp commands. */
+  env: Record<string, string> = {};
   readonly #names: { a: string; b: string };
   readonly #processes: Process[] = [];
   /** Run directories; the hosts share the file system, but not those. */
@@ -171,6 +173,7 @@ export class TwoHosts {
     const namespace = `--net=/run/netns/${this.#names[host]}`;
     const child = new Deno.Command("nsenter", {
       args: [namespace, Deno.execPath(), "run", "-A", MAIN, ...args],
+      env: this.env,
       stdin,
       stdout: "piped",
       stderr: "piped",
