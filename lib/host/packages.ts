@@ -7,7 +7,7 @@
 import { ExitStatus, Failure } from "../failure.ts";
 
 /** What packages are needed for; each purpose needs those before it too. */
-export const PURPOSES = ["demo", "test", "check"] as const;
+export const PURPOSES = ["demo", "test", "check", "bench"] as const;
 
 /** One of {@linkcode PURPOSES}. */
 export type Purpose = typeof PURPOSES[number];
@@ -66,6 +66,12 @@ export const PACKAGES: readonly Package[] = [
   { name: "llvm-14", purpose: "check", reason: "strips the rebuilt BPF objects (llvm-strip)" },
   { name: "libbpf-dev", purpose: "check", reason: "has the headers that the BPF programs include" },
   { name: "make", purpose: "check", reason: "runs the rebuilding of the BPF objects" },
+  {
+    name: "keepalived",
+    purpose: "bench",
+    reason: "moves addresses by VRRP, to compare with",
+    service: "keepalived",
+  },
 ];
 
 /**
