@@ -5,7 +5,8 @@
  * The time is that from the cut to the event, as a multiple of interval x multiplier. The Detection Time counts from the
  * last packet, which came up to an interval before the cut, so that an ideal detector needs less than 1; what t2cp says
  * itself, from the last packet to the event, is printed beside it. Where the hypervisor takes the processors away for
- * tens of milliseconds, short timers fail falsely: its share is printed too. Needs root and the package frr.
+ * tens of milliseconds, short timers fail falsely: its share is printed too. Progress goes to stderr. Exits with 1 where
+ * t2cp misses the goal. Needs root and the package frr.
  *
  *     deno task bench:detection [CUTS [INTERVALxMULTIPLIER]...]
  *
@@ -20,6 +21,12 @@ import { type Process, TwoHosts } from "../netns/two_hosts.ts";
 
 const cuts = Number(Deno.args[0] ?? 200);
 const timers = Deno.args.length > 1 ? Deno.args.slice(1) : ["10x3", "50x3", "300x3"];
+
+/** What t2cp is to reach, as multiples. */
+const GOAL = { median: 1.1, p99: 1.3 } as const;
+
+/** How often progress is told, in milliseconds. */
+const PROGRESS = 10_000;
 
 /** What one watcher has shown. */
 interface Figures {
@@ -151,8 +158,13 @@ async function measure(
   const knives = watchers.map(({ hosts }) => new Knife(hosts));
   // From here on nothing is started that would inherit it. A late cut would look like a late event.
   runRealtime();
+  let told = performance.now();
   try {
     for (let round = 0; round < cuts; round++) {
+      if (performance.now() - told >= PROGRESS) {
+        told = performance.now();
+        console.error(`${interval} ms x ${multiplier}: ${round} of ${cuts} cuts`);
+      }
       if (!await all(watchers, 30, (last) => last?.up === true)) throw new Error("Not up");
       // The polls end, and the fast timers are in force.
       await sleep(300 + 2 * interval + Math.random() * interval);
@@ -218,6 +230,13 @@ for (const timer of timers) {
               `${line(name, fromCut)}${last}; false failures: ${wrong}`,
           );
         }
+        const { fromCut } = figures.get(watchers[0]!)!;
+        const met = quantile(fromCut, 0.5)! <= GOAL.median && quantile(fromCut, 0.99)! <= GOAL.p99;
+        if (!met) Deno.exitCode = 1;
+        console.log(
+          `${interval} ms x ${multiplier}: goal of median ${GOAL.median} and p99 ${GOAL.p99} ` +
+            (met ? "met" : "MISSED"),
+        );
       })
     )
   );
