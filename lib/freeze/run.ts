@@ -148,9 +148,9 @@ class Work implements Disposable {
       );
     }
     const end = AbortSignal.any([interrupted, this.#recovered.signal]);
-    const stopped = await this.#watch(end);
-    emitter.emit("frozen", { flows, lease_ms: lease, stopped, took_ms: took });
+    emitter.emit("frozen", { flows, lease_ms: lease, took_ms: took });
     this.#reportUnsent();
+    if (flows > 0) await this.#watch(flows, end);
     while (flows > 0 && !end.aborted && this.freezer.renew()) await pause(RENEWAL, end);
     // Who has taken over, or thawed them, has told the clients.
     if (flows === 0 || this.freezer.mode !== Mode.SHADOW) return;
@@ -159,17 +159,19 @@ class Work implements Disposable {
     else if (this.freezer.isOver) await this.#thaw("lease");
   }
 
-  /** How many clients obey; undefined where that cannot be told any more. */
-  async #watch(end: AbortSignal): Promise<number | undefined> {
+  /** Tells how many clients obey, unless the freeze is over before that shows. */
+  async #watch(flows: number, end: AbortSignal): Promise<void> {
     const watch = new StopWatch();
     const start = performance.now();
     while (this.freezer.renew() && !end.aborted) {
       const now = performance.now();
       watch.look(this.freezer.frozen(), now);
-      if (now - start >= WATCH) return watch.stopped(now);
+      if (now - start >= WATCH) {
+        const stopped = watch.stopped(now);
+        return this.#streams.emitter.emit("frozen.stopped", { flows, stopped });
+      }
       await pause(LOOK, end);
     }
-    return undefined;
   }
 
   async #thaw(reason: string): Promise<void> {

@@ -35,10 +35,16 @@ export interface FrozenFields {
   flows: number;
   /** How long at most, in milliseconds. */
   lease_ms: number;
-  /** How many of them sent nothing new at the end of the watch; absent where a takeover cut it short. */
-  stopped?: number;
   /** From the trigger until every client had been told, in milliseconds. */
   took_ms: number;
+}
+
+/** Fields of `frozen.stopped`. */
+export interface FrozenStoppedFields {
+  /** How many flows are frozen. */
+  flows: number;
+  /** How many of them send nothing new. */
+  stopped: number;
 }
 
 /** Fields of `thawed`. */
@@ -53,6 +59,8 @@ export interface ThawedFields {
 export interface TakeoverEvents {
   /** The clients of flows are told that the window is closed. */
   "frozen": FrozenFields;
+  /** How many of these clients obey. */
+  "frozen.stopped": FrozenStoppedFields;
   /** They are told that it is open again. */
   "thawed": ThawedFields;
   /** The backup has taken over. */
@@ -64,8 +72,11 @@ export const takeoverEvents: Descriptions<TakeoverEvents> = {
   "frozen": essential("The clients of some flows are told that the window is closed", {
     flows: count("How many flows are frozen"),
     lease_ms: millis("How long at most"),
-    stopped: v.optional(count("How many of them sent nothing new at the end of the watch")),
     took_ms: millis("From the trigger until every client had been told"),
+  }),
+  "frozen.stopped": essential("The clients of frozen flows were watched for a while", {
+    flows: count("How many flows are frozen"),
+    stopped: count("How many of them send nothing new"),
   }),
   "thawed": essential("The clients of frozen flows are told that the window is open again", {
     flows: count("How many flows were frozen"),

@@ -1,15 +1,22 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import type { TcpFrame } from "../fixture/frame.ts";
 import { poll } from "../fixture/wait.ts";
 import type { Capture, Captured } from "./capture.ts";
-import { assertSameBytes, onStage, type Stage } from "./stage.ts";
+import { assertRefused, assertSameBytes, onStage, type Stage, T2CP } from "./stage.ts";
 import { type Flow, noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
+import type { Process } from "./two_hosts.ts";
 
 type Segment = Captured & TcpFrame;
 
-/** A flow's segments so far at the gateway's interface to the client. */
-function segments(wire: Capture, { port }: Flow, by: "client" | "service"): Segment[] {
-  return wire.frames.filter((frame): frame is Segment =>
+/** A flow's segments after the first `seen` frames so far at the gateway's interface to the client. */
+function segments(
+  wire: Capture,
+  { port }: Flow,
+  by: "client" | "service",
+  seen = 0,
+): Segment[] {
+  return wire.frames.slice(seen).filter((frame): frame is Segment =>
     frame.kind === "tcp" &&
     (by === "client" ? frame.sourcePort === port : frame.destinationPort === port)
   );
@@ -25,6 +32,12 @@ async function freeze(stage: Stage, ...flags: string[]) {
 async function timer(stage: Stage, { port }: Flow): Promise<string> {
   const text = await stage.output("client", "ss", "-Htno", "sport", "=", `:${port}`);
   return /timer:\((\w+)/.exec(text)?.[1] ?? "none";
+}
+
+/** Lets `work` go on beside the test, which awaits it in the end. */
+function beside<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => {});
+  return work;
 }
 
 const later = (a: number, b: number): boolean => ((b - a) | 0) < 0;
@@ -81,12 +94,11 @@ onStage(
     await stage.lab.failHost();
     const { process, frozen } = await freeze(stage, "--lease", "60");
     assert.equal(frozen.flows, 4);
-    assert.equal(frozen.stopped, 4);
+    assert.equal((await process.next("frozen.stopped")).stopped, 4);
     const uploads = flows.filter(({ name }) => name.startsWith("upload"));
     const ends = flows.filter(({ name }) => name.startsWith("end"));
     const content = noise(300_000);
-    const sending = uploads.map((flow) => flow.client.send(content));
-    for (const each of sending) each.catch(() => {});
+    const sending = uploads.map((flow) => beside(flow.client.send(content)));
     for (const flow of uploads) {
       assert.equal(
         await poll("probes", async () => {
@@ -118,5 +130,209 @@ onStage(
     }
     assert.equal((await process.status).code, 0, process.stderr);
     assert.deepEqual(wire.frames.filter((f) => f.kind === "tcp" && f.flags.includes("R")), []);
+  },
+);
+
+/** The primary lives on, and its segments get lost until the result is called. */
+function mutePrimary(twins: Twins): Promise<() => Promise<void>> {
+  return twins.rule("primary", "inet output", `tcp sport ${PORT} drop`);
+}
+
+onStage(
+  "freeze: what is frozen thaws when the command is killed, and the primary goes on",
+  async (stage) => {
+    using twins = new Twins(stage);
+    await stage.protect(TWINS);
+    const flow = await twins.open("killed");
+    await flow.up(noise(1000));
+    await flow.down("seen");
+    const wire = await stage.capture("eth0", "inout", `tcp port ${PORT}`);
+    const mend = await mutePrimary(twins);
+    const { process } = await freeze(stage, "--lease", "60");
+    const content = noise(200_000);
+    const sending = beside(flow.client.send(content));
+    const received = beside(flow.primary.receive(content.length));
+    await poll("a closed window", async () => await timer(stage, flow) === "persist");
+    await process.end("SIGKILL");
+    const killed = Date.now() * 1000;
+    await poll("a probe without an answer", () => {
+      const probe = segments(wire, flow, "client").at(-1)?.time ?? 0;
+      return probe > killed && Date.now() * 1000 > probe + 300_000 &&
+        segments(wire, flow, "service").at(-1)!.time < probe;
+    });
+    const last = segments(wire, flow, "service").at(-1)!.time;
+    assert.ok(last < killed + 1_050_000, `${(last - killed) / 1000} ms after its end`);
+    await mend();
+    assertSameBytes(await received, content, "content at the primary");
+    await sending;
+    assertSameBytes(await flow.replica.receive(content.length), content, "content at the replica");
+    await flow.down(noise(1000));
+  },
+);
+
+onStage(
+  "freeze: chosen flows, thawed by hand, at the end of the lease, and at the command's end",
+  async (stage) => {
+    using twins = new Twins(stage);
+    await stage.protect(TWINS);
+    const flow = await twins.open("chosen");
+    const other = await twins.open("other");
+    for (const one of [flow, other]) {
+      await one.up(noise(1000));
+      await one.down("seen");
+    }
+    const wire = await stage.capture("eth0", "inout", `tcp port ${PORT}`);
+    const service = twins.family === 4 ? TWINS : TWINS6;
+    const name = `${flow.address}:${flow.port}`;
+    const choices: Record<string, [flags: string[], thaw: (process: Process) => Promise<unknown>]> =
+      {
+        asked: [["--flow", `${name}=${service}`], () =>
+          stage.output(
+            "backup",
+            ...T2CP,
+            ...["freeze", "--thaw", "--now", "--run-dir", stage.runDir],
+          )],
+        lease: [["--client", name, "--lease", "0.6"], () => Promise.resolve()],
+        stopped: [["--client", name], (process) => process.end("SIGTERM")],
+      };
+    for (const [reason, [flags, thaw]] of Object.entries(choices)) {
+      const mend = await mutePrimary(twins);
+      const seen = wire.frames.length;
+      const content = noise(20_000);
+      const sending = beside(flow.client.send(content));
+      await poll(`${reason}: data under way`, () => segments(wire, flow, "client", seen)[0]);
+      const { process, frozen } = await freeze(stage, ...flags);
+      assert.equal(frozen.flows, 1, reason);
+      const closed = await poll(
+        `${reason}: a closed window`,
+        () => segments(wire, flow, "service", seen).find(({ window }) => window === 0),
+      );
+      await thaw(process);
+      // The primary cannot have said so.
+      const open = await poll(
+        `${reason}: an open window`,
+        () =>
+          segments(wire, flow, "service", seen).find(({ window, time }) =>
+            window > 0 && time > closed.time
+          ),
+      );
+      assert.ok(!later(closed.ack, open.ack));
+      await mend();
+      for (const server of [flow.primary, flow.replica]) {
+        assertSameBytes(await server.receive(content.length), content, `${reason}: content`);
+      }
+      await sending;
+      assert.equal((await process.status).code, 0, process.stderr);
+      const thawed = process.events.find(({ type }) => type === "thawed");
+      // Whoever was asked says so.
+      assert.equal(thawed?.reason, reason === "asked" ? undefined : reason);
+    }
+    await other.up("still");
+    const closed = segments(wire, other, "service").filter(({ window }) => window === 0);
+    assert.deepEqual(closed, [], "nothing was said in another flow");
+  },
+);
+
+const common = { v: 1, time: "2026-01-31T12:00:00.000000Z", by: "detect", host: "gateway" };
+const event = (type: string, target: string): string =>
+  JSON.stringify({
+    ...{ ...common, type, target },
+    ...(type === "failed" ? { level: "host", cause: "unplanned", evidence: [] } : {}),
+  });
+
+onStage(
+  "freeze: in a pipeline the flows are frozen from failed to active, and every line passes",
+  async (stage) => {
+    using twins = new Twins(stage);
+    await stage.protect(TWINS);
+    const flow = await twins.open("pipeline");
+    await flow.up(noise(1000));
+    await flow.down("seen");
+    const wire = await stage.capture("eth0", "inout", `tcp port ${PORT}`);
+    await stage.lab.failHost();
+    const lines = [
+      "not json",
+      event("failed", "another"),
+      event("failed", "primary"),
+      event("failed", "primary"),
+      event("recovered", "another"),
+    ];
+    const go = join(stage.scratch, "go");
+    await stage.output("backup", "mkfifo", go);
+    const t2cp = (...args: string[]) => `t2cp ${args.join(" ")} --run-dir ${stage.runDir}`;
+    const pipeline = [
+      `{ printf '%s\\n' ${lines.map((line) => `'${line}'`).join(" ")}; cat ${go}; }`,
+      t2cp("freeze", "--on", "failed", "--target", "primary", "--lease", "60"),
+      t2cp("takeover", "--on", "drill"),
+      t2cp("freeze", "--thaw", "--on", "active"),
+    ].join(" | ");
+    const running = beside(stage.shell("backup", pipeline));
+    const content = noise(100_000);
+    await poll(
+      "a closed window",
+      () => segments(wire, flow, "service").some(({ window }) => window === 0),
+    );
+    const sending = beside(flow.client.send(content));
+    await poll("probes", async () => await timer(stage, flow) === "persist");
+    assert.ok(segments(wire, flow, "service").slice(1).every(({ window }) => window === 0));
+    await Deno.writeTextFile(go, `${event("drill", "primary")}\n`);
+    assertSameBytes(await flow.replica.receive(content.length), content);
+    await sending;
+    const { status, stdout, stderr } = await running;
+    assert.equal(status, 0, stderr);
+    const printed = stdout.trimEnd().split("\n");
+    const passed = printed.filter((line) => [...lines, event("drill", "primary")].includes(line));
+    assert.deepEqual(passed, [...lines, event("drill", "primary")], "in order, byte by byte");
+    const own = printed.slice(1).flatMap((line) => {
+      const { type, by, flows, reason } = line.startsWith("{") ? JSON.parse(line) : {};
+      const told = ["frozen", "active", "thawed"].includes(type);
+      return told ? [{ type, by, flows, reason }] : [];
+    });
+    assert.deepEqual(own, [
+      { type: "frozen", by: "freeze", flows: 1, reason: undefined },
+      { type: "active", by: "takeover", flows: 1, reason: undefined },
+      { type: "thawed", by: "freeze", flows: 1, reason: "active" },
+    ]);
+    await flow.goesOn();
+  },
+);
+
+onStage(
+  "freeze: without a shadow, after a takeover, and with wrong flags, it says what to do",
+  async (stage) => {
+    const run = (...flags: string[]) =>
+      stage.t2cp("backup", "freeze", "--run-dir", stage.runDir, ...flags);
+    assertRefused(await run("--now"), 69, /^t2cp freeze: No shadow was started in run directory/);
+    assertRefused(
+      await run("--now", "--on", "failed"),
+      64,
+      /^t2cp freeze: Flags "--now" and "--on"/,
+    );
+    assertRefused(await run("--thaw", "--lease", "3"), 64, /^t2cp freeze: Flag "--lease" has no/);
+    assertRefused(await run("--lease", "4000"), 64, /^t2cp freeze: --lease: "4000" is too long/);
+    assertRefused(
+      await run("--client", "here"),
+      64,
+      /^t2cp freeze: --client: "here" does not name/,
+    );
+    using twins = new Twins(stage);
+    await stage.protect(TWINS);
+    await twins.open("frozen twice");
+    const first = stage.start("backup", "freeze", "--now", "--run-dir", stage.runDir);
+    await first.next("frozen");
+    const second = await run("--now");
+    assert.equal(second.status, 75);
+    assert.match(
+      second.stderr,
+      /^t2cp freeze: Another "t2cp freeze" \(process \d+\) uses run directory/,
+    );
+    await first.end("SIGTERM");
+    assert.match(
+      (await stage.t2cp("backup", "takeover", "--now", "--run-dir", stage.runDir)).stdout,
+      /active/,
+    );
+    const late = await run("--now");
+    assert.equal(late.status, 69);
+    assert.match(late.stderr, /^t2cp freeze: This host has taken over/);
   },
 );
