@@ -9,7 +9,7 @@
 #include "layout.h"
 
 /* skb->mark of resets that user space sends when it lets a flow go. */
-#define MARK_RELEASE 0x74326373
+#define MARK_RELEASE 0x74326375
 
 /* The one element of the map `control` of guard.bpf.c. */
 struct guard_control {

@@ -6,7 +6,7 @@
 import { textOf } from "../../ffi/c_string.ts";
 
 /** The mark of the resets that user space sends when it lets a flow go. */
-export const MARK_RELEASE = 0x74326373;
+export const MARK_RELEASE = 0x74326375;
 
 /** `struct guard_control`: offsets and size. */
 export const GUARD_CONTROL = { netns_cookie: 0, release_ns: 8, own_mac: 16, size: 24 } as const;

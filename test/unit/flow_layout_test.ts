@@ -43,24 +43,18 @@ import {
   WANT_FLOW_EVENTS,
 } from "../../lib/flow/layout.ts";
 import { parseService } from "../../lib/address.ts";
-import { type Header, readHeader, widthOf } from "../fixture/c_header.ts";
+import { widthOf } from "../fixture/c_header.ts";
+import {
+  assertCounters,
+  bpfHeader,
+  enumerators,
+  layoutHeaders,
+  testStructs,
+} from "../fixture/layout.ts";
 
-const path = new URL("../../ffi/bpf/layout.h", import.meta.url);
-const header: Header = readHeader(Deno.readTextFileSync(path));
+const header = bpfHeader("layout.h");
 
-/** The header's enumerators whose names begin with `prefix`, without it and in lower case. */
-function enumerators(name: string, prefix: string): Record<string, number> {
-  const found = header.enums.get(name);
-  assert.ok(found, `enum ${name}`);
-  return Object.fromEntries(
-    [...found].map(([key, value]) => {
-      assert.ok(key.startsWith(prefix), key);
-      return [key.slice(prefix.length).toLowerCase(), value];
-    }),
-  );
-}
-
-const tables: Record<string, Record<string, number>> = {
+testStructs(header, {
   service_key: SERVICE_KEY,
   flow_key: FLOW_KEY,
   control: CONTROL,
@@ -73,27 +67,14 @@ const tables: Record<string, Record<string, number>> = {
   reset: RESET,
   signals: SIGNALS,
   waiting: WAITING,
-};
+});
 
-for (const [name, table] of Object.entries(tables)) {
-  Deno.test(`layout: struct ${name} has the same fields, offsets and size in C and TypeScript`, () => {
-    const fields = header.structs.get(name);
-    assert.ok(fields, "declared in the header");
-    const { size, ...offsets } = table;
-    assert.equal(size, header.sizes.get(name));
-    // The first field may go without a LAYOUT line, and padding has no business in TypeScript.
-    const pinned = new Map(header.offsets.get(name));
-    pinned.set(fields[0]!.name, 0);
-    assert.deepEqual(offsets, Object.fromEntries(pinned));
-    const named = fields.map((field) => field.name).filter((field) => field in offsets);
-    assert.deepEqual(named, Object.keys(offsets), "the order is that of the declaration");
-    const unnamed = fields.map((field) => field.name).filter((field) => !(field in offsets));
-    assert.deepEqual(
-      unnamed.filter((field) => !["zero", "more_zero", "order"].includes(field)),
-      [],
-    );
-  });
-}
+Deno.test("layout: no two marks are the same", () => {
+  const marks = layoutHeaders().flatMap((name) => [...bpfHeader(name).defines])
+    .filter(([name]) => name.startsWith("MARK_"));
+  assert.ok(marks.length >= 6);
+  assert.equal(new Set(marks.map(([, value]) => value)).size, marks.length, `${marks}`);
+});
 
 Deno.test("layout: marks and flags are those of the header", () => {
   const define = (name: string): number | undefined => header.defines.get(name);
@@ -124,7 +105,7 @@ Deno.test("layout: marks and flags are those of the header", () => {
 });
 
 Deno.test("layout: modes are those of the header, by number and by name", () => {
-  const modes = enumerators("mode", "MODE_");
+  const modes = enumerators(header, "mode", "MODE_");
   assert.deepEqual(
     modes,
     Object.fromEntries(Object.entries(Mode).map(([name, value]) => [name.toLowerCase(), value])),
@@ -135,24 +116,16 @@ Deno.test("layout: modes are those of the header, by number and by name", () => 
 
 Deno.test("layout: states of a reset are those of the header", () => {
   const states = Object.entries(ResetState).map(([name, value]) => [name.toLowerCase(), value]);
-  assert.deepEqual(enumerators("reset_state", "RESET_"), Object.fromEntries(states));
+  assert.deepEqual(enumerators(header, "reset_state", "RESET_"), Object.fromEntries(states));
 });
 
 Deno.test("layout: counters are those of the header, in its order", () => {
-  for (
-    const [name, prefix, table] of [
-      ["shadow_counter", "SHADOW_", shadowCounters],
-      ["mirror_counter", "MIRROR_", mirrorCounters],
-    ] as const
-  ) {
-    const { counters, ...found } = enumerators(name, prefix);
-    assert.equal(counters, table.length, "the last enumerator counts the others");
-    assert.deepEqual(found, Object.fromEntries(table.map((name, index) => [name, index])));
-  }
+  assertCounters(header, "shadow_counter", "SHADOW_", shadowCounters);
+  assertCounters(header, "mirror_counter", "MIRROR_", mirrorCounters);
 });
 
 Deno.test("layout: event types are those of the header", () => {
-  const types = enumerators("event_type", "EVENT_");
+  const types = enumerators(header, "event_type", "EVENT_");
   const expected = eventTypes.flatMap((name, value) => name === undefined ? [] : [[name, value]]);
   assert.deepEqual(
     Object.entries(types).map(([name, value]) => [name.replace("_", "."), value]),
@@ -178,7 +151,7 @@ Deno.test("layout: each reason of the header has its text", () => {
     replica_full: /window stayed closed/,
     small_mss: /MSS is too small/,
   };
-  const found = enumerators("reason", "REASON_");
+  const found = enumerators(header, "reason", "REASON_");
   assert.deepEqual(Object.keys(found), Object.keys(words));
   assert.equal(reasons.length, Object.keys(words).length);
   assert.equal(REPLICA_RESET, found["replica_reset"]);

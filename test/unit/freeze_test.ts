@@ -11,15 +11,13 @@ import {
   parseFlow,
 } from "../../lib/freeze/selection.ts";
 import { StopWatch } from "../../lib/freeze/watch.ts";
-import { type Header, readHeader } from "../fixture/c_header.ts";
+import { bpfHeader, testStructs } from "../fixture/layout.ts";
 
-const path = new URL("../../ffi/bpf/freeze_layout.h", import.meta.url);
-const header: Header = readHeader(Deno.readTextFileSync(path));
+const header = bpfHeader("freeze_layout.h");
 
-Deno.test("freeze layout: struct frozen, its flags and the mark are those of the header", () => {
-  const { size, ...offsets } = FROZEN;
-  assert.equal(size, header.sizes.get("frozen"));
-  assert.deepEqual(offsets, Object.fromEntries(header.offsets.get("frozen")!));
+testStructs(header, { frozen: FROZEN });
+
+Deno.test("freeze layout: flags and mark are those of the header", () => {
   assert.equal(header.defines.get("MARK_FROZEN"), MARK_FROZEN);
   for (const [name, value] of Object.entries(FrozenFlag)) {
     assert.equal(header.defines.get(`FROZEN_${name}`), value);

@@ -11,35 +11,26 @@ import {
   readGuardEvent,
 } from "../../lib/guard/layout.ts";
 import { describeExit, isCrash } from "../../lib/guard/processes.ts";
-import { type Header, readHeader } from "../fixture/c_header.ts";
+import { assertCounters, bpfHeader, enumerators, testStructs } from "../fixture/layout.ts";
 
-const path = new URL("../../ffi/bpf/guard_layout.h", import.meta.url);
-const header: Header = readHeader(Deno.readTextFileSync(path));
+const header = bpfHeader("guard_layout.h");
 
-for (
-  const [name, table] of Object.entries({
-    guard_control: GUARD_CONTROL,
-    guarded: GUARDED,
-    held: HELD,
-    crash: CRASH,
-    guard_event: GUARD_EVENT,
-  })
-) {
-  Deno.test(`guard layout: struct ${name} is the same in C and TypeScript`, () => {
-    const { size, ...offsets } = table;
-    assert.equal(size, header.sizes.get(name));
-    assert.deepEqual(offsets, Object.fromEntries(header.offsets.get(name)!));
-    const fields = header.structs.get(name)!.map((field) => field.name);
-    assert.deepEqual(fields.filter((field) => field !== "zero"), Object.keys(offsets));
-  });
-}
+testStructs(header, {
+  guard_control: GUARD_CONTROL,
+  guarded: GUARDED,
+  held: HELD,
+  crash: CRASH,
+  guard_event: GUARD_EVENT,
+});
 
 Deno.test("guard layout: the mark, the counters and the events are those of the header", () => {
   assert.equal(header.defines.get("MARK_RELEASE"), MARK_RELEASE);
-  const names = (enumeration: string, prefix: string): string[] =>
-    [...header.enums.get(enumeration)!.keys()].map((key) => key.slice(prefix.length).toLowerCase());
-  assert.deepEqual(names("guard_counter", "GUARD_"), [...guardCounters, "counters"]);
-  assert.deepEqual(names("guard_event_type", "GUARD_EVENT_"), guardEventTypes.slice(1));
+  assertCounters(header, "guard_counter", "GUARD_", guardCounters);
+  const types = guardEventTypes.flatMap((name, value) => name === undefined ? [] : [[name, value]]);
+  assert.deepEqual(
+    enumerators(header, "guard_event_type", "GUARD_EVENT_"),
+    Object.fromEntries(types),
+  );
 });
 
 Deno.test("guard layout: an event is read whole, and one cut short or of another type is none", () => {
