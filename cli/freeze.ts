@@ -155,8 +155,8 @@ With --thaw, waits for an active event, then tells them that it is open.
 Every event passes through to stdout, with frozen and thawed events added.
 
 Examples, on the backup:
-  t2cp detect --peer 10.77.0.11 | t2cp freeze --on failed | t2cp takeover --on failed |
-    t2cp freeze --thaw --on active | tee -a events.ndjson
+  t2cp detect --peer 10.77.0.11 | t2cp takeover --fence /run/t2cp/gateway-fence.sock |
+    t2cp freeze --on failed | t2cp freeze --thaw --on active | tee -a events.ndjson
   t2cp freeze --now --client 10.77.1.0/24 --lease 30`,
   },
 });

@@ -228,6 +228,12 @@ const run = buildCommand({
         optional: true,
         withNegated: false,
       },
+      freeze: {
+        kind: "boolean",
+        brief: "Freeze the flows from failed until active: t2cp freeze",
+        optional: true,
+        withNegated: false,
+      },
       ...output,
       keep: {
         kind: "boolean",

@@ -75,6 +75,8 @@ export interface RunFlags extends DemoFlags {
   plain?: boolean;
   /** With output commit. */
   commit?: boolean;
+  /** Freeze the flows until the takeover. */
+  freeze?: boolean;
   /** Leave the last run's lab standing. */
   keep?: boolean;
 }
@@ -91,6 +93,11 @@ export async function run(flags: RunFlags): Promise<void> {
   if (plain && commit) {
     throw new Failure(ExitStatus.USAGE, "Without t2cp there is no output commit", {
       mend: "leave out --plain or --commit",
+    });
+  }
+  if (plain && flags.freeze) {
+    throw new Failure(ExitStatus.USAGE, "Without t2cp nothing is frozen", {
+      mend: "leave out --plain or --freeze",
     });
   }
   const { tapLoss = 0, tapBlackout: blackout = 0 } = flags;

@@ -8,7 +8,7 @@ import type { Emitter, Event } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { Mode, modeName } from "../flow/layout.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
-import { passThrough } from "../pipeline.ts";
+import { passThrough, rehearseEvents } from "../pipeline.ts";
 import { Freezer, RENEWAL } from "./freezer.ts";
 import type { Selection } from "./selection.ts";
 import { StopWatch } from "./watch.ts";
@@ -58,6 +58,7 @@ const LOOK = 10;
  */
 export async function runFreeze(options: FreezeOptions, streams: FreezeStreams): Promise<void> {
   using work = new Work(options, streams);
+  rehearseEvents();
   streams.emitter.emit("started", {
     interface: work.freezer.interface,
     services: work.freezer.services,

@@ -29,6 +29,8 @@ export interface CommandOptions {
   commit: boolean;
   /** Record at the gateway and heal the replicas; false unless given. */
   heal?: boolean;
+  /** Freeze the flows until the takeover; false unless given. */
+  freeze?: boolean;
   /** Guard this process of the primary, the server's first; nobody is guarded unless given. */
   guard?: number;
   /** Probe the server so, beside the heartbeat; no probe unless given. */
@@ -82,6 +84,8 @@ export function planCommands(
     ...["--window", "128M", "--budget", "512M", ...at("gateway")],
   );
   const target = guard === undefined ? [] : ["--target", TARGET];
+  const freeze = (...flags: string[]): Part[] =>
+    options.freeze ? [command("backup", "freeze", ...flags, ...at("backup"))] : [];
   const probing = probe === undefined ? [] : ["--probe", probe];
   return [
     {
@@ -118,6 +122,9 @@ export function planCommands(
       parts: [
         command("gateway", "detect", "--peer", primary, ...timers, ...target, ...probing),
         command("backup", "takeover", "--on", "failed", ...at("backup")),
+        // Behind it, so that it does not wait for them.
+        ...freeze("--on", "failed"),
+        ...freeze("--thaw", "--on", "active"),
       ],
       ...(guard === undefined ? {} : {
         beside: command(

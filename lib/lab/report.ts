@@ -48,7 +48,7 @@ const ENDS: Readonly<Record<FailureName, string>> = {
 
 /** What is run, in one line. */
 export function describeScenario(scenario: Scenario): string {
-  const { family, workload, size, failure, plain, commit, tapLoss, blackout } = scenario;
+  const { family, workload, size, failure, plain, tapLoss, blackout } = scenario;
   const amount = workload === "connections"
     ? `${scenario.flows} connections, ${formatBytes(size)} in all,`
     : `${workload} of ${formatBytes(size)}`;
@@ -59,7 +59,9 @@ export function describeScenario(scenario: Scenario): string {
     : "";
   const dark = blackout > 0 ? `; all copies get lost for ${blackout} ms before the failure` : "";
   const end = ENDS[failure];
-  return `${what}${commit ? ", with output commit" : ""}${lossy}${dark}${end}`;
+  const commit = scenario.commit ? ", with output commit" : "";
+  const freeze = scenario.freeze ? ", frozen until the takeover" : "";
+  return `${what}${commit}${freeze}${lossy}${dark}${end}`;
 }
 
 function describePace({ workload, flows, rate }: Scenario): string {

@@ -78,6 +78,8 @@ export interface Scenario {
   plain: boolean;
   /** Whether the client is told only what both servers have acknowledged. */
   commit: boolean;
+  /** Freeze the flows until the takeover; false unless given. */
+  freeze?: boolean;
   /** Record at the gateway and heal the replicas. */
   heal: boolean;
   /** The share of the copies that get lost on their way to the backup, 0 to 1. */

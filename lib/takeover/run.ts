@@ -6,11 +6,10 @@
 import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
 import { putAddresses } from "../claim/addresses.ts";
 import type { AnnounceOptions } from "../claim/agenda.ts";
-import { formatTime, nowMicros } from "../clock.ts";
 import { ControlClient } from "../control_client.ts";
-import { type Emitter, type Event, parseEvent } from "../event.ts";
+import type { Emitter, Event } from "../event.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
-import { passThrough } from "../pipeline.ts";
+import { passThrough, rehearseEvents } from "../pipeline.ts";
 import { Mode, modeName } from "../flow/layout.ts";
 import { Instance } from "../program/instance.ts";
 import { readRecord, removeRecord } from "../program/run_dir.ts";
@@ -84,7 +83,7 @@ export async function runTakeover(
   await client?.open().catch((error) =>
     warn(`The fence does not answer yet: ${error instanceof Error ? error.message : error}`)
   );
-  rehearseInput();
+  rehearseEvents();
   emitter.emit("started", {
     interface: standby.interface,
     services: [...standby.services],
@@ -281,14 +280,4 @@ async function addAddresses(takeover: Takeover, emitter: Emitter): Promise<void>
   const { runDir, interface: name, services } = takeover;
   const warn = (message: string): void => emitter.emit("warning", { message });
   await putAddresses(runDir, name, services, warn);
-}
-
-/** Parses a made-up event often enough for V8 to compile the code that the real one will run. */
-function rehearseInput(): void {
-  const time = formatTime(nowMicros());
-  const line = JSON.stringify({
-    ...{ v: 1, type: "failed", time, by: "detect", host: "host", target: "rehearsal" },
-    ...{ level: "host", cause: "unplanned", evidence: [], last_seen: time },
-  });
-  for (let i = 0; i < 200; i++) parseEvent(line);
 }
