@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { familyOf, parseService } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { runTool } from "../host/facts.ts";
-import { lacking, theseInterfaces } from "./place.ts";
+import { lacking, theseInterfaces, unusable } from "./place.ts";
 
 /** What was put where. */
 interface Put {
@@ -59,6 +59,11 @@ export async function putAddresses(
   warn: (message: string) => void,
 ): Promise<void> {
   const addresses = addressesOf(services);
+  // Another host had it when it was put there, and the kernel keeps silent about it ever since.
+  const silent = unusable(name).filter((address) => addresses.includes(address));
+  for (const address of silent) {
+    await runTool("ip", ["address", "flush", "dev", name, "to", withPrefix(address)], "iproute2");
+  }
   const missing = lacking(name, addresses, theseInterfaces);
   if (missing.length === 0) return;
   const earlier = readPut(runDir);

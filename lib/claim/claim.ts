@@ -77,6 +77,8 @@ export class Claim implements Disposable {
   readonly #timer: ReturnType<typeof setInterval>;
   #mac: string;
   #misplaced: Failure | undefined;
+  /** Whether it was said that there is no proof. */
+  #doubted = false;
   /** When the addresses were announced first. */
   #began: number | undefined;
   #ask = Infinity;
@@ -175,6 +177,7 @@ export class Claim implements Disposable {
         const heard = this.#hear();
         this.#act();
         for (const tell of this.#news.splice(0)) tell(emitter);
+        if (this.#agenda.over) this.#doubt(emitter);
         if (this.#agenda.over && !this.#refreshed && !keep()) break;
         const fds = this.#fds();
         if (this.#poller === undefined || fds.join() !== polled.join()) {
@@ -355,6 +358,18 @@ export class Claim implements Disposable {
       if (here && mac !== this.#mac) this.#prove(address, "neighbour");
     } else if (mac !== undefined && mac !== this.#mac) {
       this.#hearRival({ address: address.text, mac });
+    }
+  }
+
+  /** Says once of which addresses there is no proof yet. */
+  #doubt(emitter: Emitter): void {
+    if (this.#doubted) return;
+    this.#doubted = true;
+    for (const { text, proof } of this.#addresses) {
+      if (proof !== undefined) continue;
+      const message = `Nothing shows yet that the neighbours send to this host for "${text}": ` +
+        `no router on interface "${this.interface}" has answered an echo request`;
+      emitter.emit("warning", { message });
     }
   }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { InterfaceFlag, interfaceFlags } from "../../ffi/interface_flags.ts";
+import { from16Bytes } from "../address.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 
 /** The interfaces of a host. */
@@ -12,6 +13,32 @@ export interface Interfaces {
   addresses(): { name: string; address: string; mac: string }[];
   /** Flags of netdevice(7); undefined where there is no such interface. */
   flags(name: string): number | undefined;
+}
+
+/** IFA_F_DADFAILED and IFA_F_TENTATIVE of `linux/if_addr.h`. */
+const UNUSABLE = 0x08 | 0x40;
+
+/**
+ * The IPv6 addresses of interface `name` that the kernel does not answer for, by the text of /proc/net/if_inet6: the search
+ * for duplicates has found one, or goes on.
+ */
+export function parseUnusable(text: string, name: string): string[] {
+  return text.split("\n").flatMap((line) => {
+    const [address = "", , , , flags = "0", own] = line.trim().split(/\s+/);
+    const bytes = address.match(/../g) ?? [];
+    if (own !== name || bytes.length !== 16 || !(parseInt(flags, 16) & UNUSABLE)) return [];
+    return [from16Bytes(Uint8Array.from(bytes, (byte) => parseInt(byte, 16)))];
+  });
+}
+
+/** Those of this host's interface `name`. */
+export function unusable(name: string): string[] {
+  try {
+    return parseUnusable(Deno.readTextFileSync("/proc/net/if_inet6"), name);
+  } catch {
+    // A kernel without IPv6 has none.
+    return [];
+  }
 }
 
 /** Those of this host. */

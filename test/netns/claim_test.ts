@@ -33,6 +33,13 @@ onStage(
   "claim: both addresses are announced as often as wanted, heeded, and put on the interface until they are cleared",
   async (stage) => {
     await startEchoServer(stage.lab, "backup", 6);
+    // As where it was put there while the primary lived: the kernel keeps silent about it.
+    await stage.sysctl("backup", "net.ipv6.conf.eth0.accept_dad=1");
+    await stage.output("backup", "ip", "address", "add", `${address6}/64`, "dev", "eth0");
+    await poll("the duplicate", async () => {
+      const shown = await stage.output("backup", "ip", "address", "show", "dev", "eth0");
+      return /dadfailed/.test(shown) || undefined;
+    });
     const { shadow } = await stage.protect(ECHO, ECHO_6);
     const wire = await stage.capture("backup");
     await stage.lab.failHost();
@@ -65,7 +72,7 @@ onStage(
       assert.ok(entry.includes(own), entry);
       const shown = await stage.output("backup", "ip", "address", "show", "dev", "eth0", "to", to);
       assert.ok(shown.includes(`${to}/${prefix}`), shown);
-      assert.doesNotMatch(shown, /tentative/);
+      assert.doesNotMatch(shown, /tentative|dadfailed/);
     }
 
     await shadow.end("SIGTERM");
@@ -107,6 +114,28 @@ onStage(
     assert.deepEqual(seen(false), seen(true));
     const before = wire.frames.filter(announces).length;
     await poll("a refresh", () => wire.frames.filter(announces).length > before || undefined);
+    assert.equal((await takeover.end("SIGTERM")).code, 0);
+  },
+);
+
+onStage(
+  "claim: where routers answer no echo, a warning says so, and their question for the address proves it later",
+  async (stage) => {
+    await stage.echoServers();
+    await stage.protect(ECHO);
+    const rules = "add table ip t; add chain ip t f { type filter hook input priority 0; }; " +
+      "add rule ip t f icmp type echo-request drop";
+    await stage.output("gateway", "nft", rules);
+    await stage.lab.failHost();
+    const flags = ["--announce", "1", "--announce-refresh", "60"];
+    const takeover = stage.start("backup", ...now(stage, ...flags));
+    assert.equal((await takeover.next("active"))["claimed"], undefined);
+    const { message } = await takeover.next("warning");
+    assert.match(String(message), /^Nothing shows yet that .* "10\.77\.0\.100": no router /);
+    const entry = ["to", address, "lladdr", own, "dev", "br0", "nud", "probe"];
+    await stage.output("gateway", "ip", "neighbour", "replace", ...entry);
+    const claimed = await takeover.next("claimed");
+    assert.deepEqual([claimed["address"], claimed["proof"]], [address, "neighbour"]);
     assert.equal((await takeover.end("SIGTERM")).code, 0);
   },
 );

@@ -3,7 +3,13 @@ import fc from "fast-check";
 import { InterfaceFlag } from "../../ffi/interface_flags.ts";
 import { Agenda, ANNOUNCE } from "../../lib/claim/agenda.ts";
 import { parseRoutes4, parseRoutes6 } from "../../lib/claim/next_hops.ts";
-import { type Interfaces, lacking, placeRefusal, stateRefusal } from "../../lib/claim/place.ts";
+import {
+  type Interfaces,
+  lacking,
+  parseUnusable,
+  placeRefusal,
+  stateRefusal,
+} from "../../lib/claim/place.ts";
 import { Rivals, SILENCE } from "../../lib/claim/rivals.ts";
 
 /** When announcements are made up to `end`, where the agenda is looked at whenever it asks for it. */
@@ -139,6 +145,17 @@ Deno.test("claim place: the address may be where nobody is asked for it, and now
   );
   const both = host(["lo", LOOPBACK, "10.0.0.1", "::2"], ["eth0", UP, "::2"]);
   assert.deepEqual(lacking("eth0", ["10.0.0.1", "::2"], both), ["10.0.0.1"]);
+});
+
+Deno.test("claim place: addresses that the kernel keeps silent about", () => {
+  const line = (last: string, flags: string, name = "eth0") =>
+    `20010db80000000000000000000000${last} 02 40 00 ${flags}     ${name}`;
+  const text = [
+    ...[line("01", "80"), line("02", "88"), line("03", "c0"), line("04", "88", "eth1")],
+    ...[line("05", "02"), ""],
+  ].join("\n");
+  assert.deepEqual(parseUnusable(text, "eth0"), ["2001:db8::2", "2001:db8::3"]);
+  fc.assert(fc.property(fc.string(), (any) => void parseUnusable(any, "eth0")));
 });
 
 Deno.test("claim routers: those of the interface's routes, each once", () => {
