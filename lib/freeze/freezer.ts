@@ -13,7 +13,7 @@ import { FLOW, FLOW_KEY, MARK_INJECTED, Mode } from "../flow/layout.ts";
 import { Injection } from "../heal/injection.ts";
 import { macOf, mtuOf } from "../host/links.ts";
 import { isPinned, openPinnedMaps } from "../program/instance.ts";
-import { type InstanceRecord, readRecord, takeLock } from "../program/run_dir.ts";
+import { type InstanceRecord, readRecord } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
 import { Flag, nobodysFrame, NOTHING, SegmentFrames } from "../takeover/frames.ts";
 import { type FlowPlace, FlowSegments } from "../takeover/segments.ts";
@@ -79,7 +79,6 @@ export class Freezer implements Disposable {
   #batch: Batch;
   /** When the lease is over for good, in nanoseconds of CLOCK_MONOTONIC. */
   #end = 0n;
-  #lock: Disposable | undefined;
 
   private constructor(
     runDir: string,
@@ -153,17 +152,19 @@ export class Freezer implements Disposable {
    */
   freeze({ lease, selection = EVERY_FLOW, revocable = false }: Freeze): number {
     if (this.mode !== Mode.SHADOW) return 0;
-    this.#lock ??= takeLock(this.#runDir, "freeze");
+    const before = this.#requireFree();
     this.#forgetAll();
     const entry = this.#entry(revocable ? FrozenFlag.REVOCABLE : 0);
     const batch = this.#batch = this.map("flows").entries(this.#batch);
     const places = placesOf(batch).filter(({ keyAt, flows, at }) =>
       flows.getUint8(at + FLOW.replica_reset) === 0 && isSelected(selection, batch.keys, keyAt)
     );
+    if (places.length === 0) return 0;
     for (const { keyAt } of places) this.map("frozen").update(keyOf(batch, keyAt), entry);
     const now = nanos();
-    this.#end = now + millis(lease);
-    this.#control.frozenUntil = earlier(now + millis(GRACE), this.#end);
+    const end = now + millis(lease);
+    if (!this.#control.moveFrozenUntil(before, earlier(now + millis(GRACE), end))) throw busy();
+    this.#end = end;
     for (const place of places) {
       // From here on another process talks to the clients.
       if (this.mode !== Mode.SHADOW) break;
@@ -185,9 +186,9 @@ export class Freezer implements Disposable {
     return next <= until || this.#control.moveFrozenUntil(until, next);
   }
 
-  /** Whether the lease has ended by itself. */
-  get isOver(): boolean {
-    return this.#end <= nanos();
+  /** Whether some process has thawed all that was frozen. */
+  get isThawed(): boolean {
+    return this.#control.frozenUntil === 0n;
   }
 
   /** The flows that were frozen last, as the shadow's map has them now; those that have ended are left out. */
@@ -215,7 +216,6 @@ export class Freezer implements Disposable {
 
   /** Closes maps and sockets. What is frozen stays so for {@linkcode GRACE}. */
   [Symbol.dispose](): void {
-    this.#lock?.[Symbol.dispose]();
     this.#opened.dispose();
   }
 
@@ -228,8 +228,7 @@ export class Freezer implements Disposable {
     for (const key of keys) this.map("frozen").delete(key);
     if (this.#frozenKeys(EVERY_FLOW).length > 0) return;
     this.#control.frozenUntil = 0n;
-    this.#lock?.[Symbol.dispose]();
-    this.#lock = undefined;
+    this.#end = 0n;
   }
 
   #markThawing(key: Uint8Array<ArrayBuffer>): void {
@@ -275,9 +274,15 @@ export class Freezer implements Disposable {
       .map((at) => keyOf(batch, at));
   }
 
+  /** Until when flows are frozen, unless another process has frozen them. */
+  #requireFree(): bigint {
+    const until = this.#control.frozenUntil, now = nanos();
+    if (until > now && this.#end <= now) throw busy();
+    return until;
+  }
+
   /** What a process left that was killed is not frozen any more. */
   #forgetAll(): void {
-    this.#control.frozenUntil = 0n;
     for (const key of this.#frozenKeys(EVERY_FLOW)) this.map("frozen").delete(key);
   }
 
@@ -316,6 +321,12 @@ export class Freezer implements Disposable {
       this.#batch = this.map("flows").entries(this.#batch);
     }
   }
+}
+
+function busy(): Failure {
+  return new Failure(ExitStatus.TEMPORARY, "Another process has frozen flows of this shadow", {
+    mend: "stop it first, or: t2cp freeze --thaw --now",
+  });
 }
 
 function keyOf({ keys }: Batch, at: number): Uint8Array<ArrayBuffer> {

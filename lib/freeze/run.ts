@@ -113,8 +113,7 @@ class Work implements Disposable {
   async act(): Promise<void> {
     const trigger = performance.now();
     // Those who act on the event come first.
-    await this.#streams.writer.flush();
-    runOrdinary();
+    if (this.#options.on !== undefined) await this.#streams.writer.flush();
     if (!this.freezer.isCurrent()) {
       // The shadow was cleared and started anew since.
       const next = Freezer.prepare(this.#options.runDir);
@@ -139,6 +138,8 @@ class Work implements Disposable {
     const { emitter, interrupted } = this.#streams;
     const flows = this.freezer.freeze(this.#options);
     const took = Math.round((performance.now() - trigger) * 1000) / 1000;
+    // From here on the servers need the processors more.
+    runOrdinary();
     if (this.freezer.mode !== Mode.SHADOW && on === undefined) {
       throw new Failure(
         ExitStatus.UNAVAILABLE,
@@ -154,10 +155,10 @@ class Work implements Disposable {
     if (flows > 0) await this.#watch(flows, end);
     while (flows > 0 && !end.aborted && this.freezer.renew()) await pause(RENEWAL, end);
     // Who has taken over, or thawed them, has told the clients.
-    if (flows === 0 || this.freezer.mode !== Mode.SHADOW) return;
+    if (flows === 0 || this.freezer.mode !== Mode.SHADOW || this.freezer.isThawed) return;
     if (interrupted.aborted) await this.#thaw("stopped");
     else if (end.aborted) await this.#thaw("recovered");
-    else if (this.freezer.isOver) await this.#thaw("lease");
+    else await this.#thaw("lease");
   }
 
   /** Tells how many clients obey, unless the freeze is over before that shows. */

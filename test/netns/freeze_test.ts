@@ -248,6 +248,17 @@ onStage(
     const flow = await twins.open("pipeline");
     await flow.up(noise(1000));
     await flow.down("seen");
+    const t2cp = (...args: string[]) => `t2cp ${args.join(" ")} --run-dir ${stage.runDir}`;
+    const quote = (lines: readonly string[]) => lines.map((line) => `'${line}'`).join(" ");
+
+    const both = quote([event("failed", "primary"), event("recovered", "primary")]);
+    const back = await stage.shell("backup", `printf '%s\\n' ${both} | ${t2cp("freeze")}`);
+    assert.match(
+      back.stdout,
+      /"type":"frozen".*"flows":1.*\n.*"type":"thawed".*"reason":"recovered"/,
+    );
+    assert.equal((await stage.stats()).thaws, 3);
+
     const wire = await stage.capture("eth0", "inout", `tcp port ${PORT}`);
     await stage.lab.failHost();
     const lines = [
@@ -259,9 +270,8 @@ onStage(
     ];
     const go = join(stage.scratch, "go");
     await stage.output("backup", "mkfifo", go);
-    const t2cp = (...args: string[]) => `t2cp ${args.join(" ")} --run-dir ${stage.runDir}`;
     const pipeline = [
-      `{ printf '%s\\n' ${lines.map((line) => `'${line}'`).join(" ")}; cat ${go}; }`,
+      `{ printf '%s\\n' ${quote(lines)}; cat ${go}; }`,
       t2cp("freeze", "--on", "failed", "--target", "primary", "--lease", "60"),
       t2cp("takeover", "--on", "drill"),
       t2cp("freeze", "--thaw", "--on", "active"),
@@ -324,7 +334,7 @@ onStage(
     assert.equal(second.status, 75);
     assert.match(
       second.stderr,
-      /^t2cp freeze: Another "t2cp freeze" \(process \d+\) uses run directory/,
+      /^t2cp freeze: Another process has frozen flows of this shadow; stop it first/,
     );
     await first.end("SIGTERM");
     assert.match(
