@@ -104,8 +104,9 @@ class Work implements Disposable {
     if (event.type !== on || this.#running !== undefined) return;
     this.#recovered = new AbortController();
     this.#running = this.act().catch((error) => {
-      if (!(error instanceof Failure)) throw error;
-      this.#streams.emitter.emit("warning", { message: error.line });
+      // A pipeline that ends here would not take over.
+      const message = error instanceof Failure ? error.line : String(error);
+      this.#streams.emitter.emit("warning", { message });
     }).finally(() => this.#running = undefined);
   }
 

@@ -17,7 +17,7 @@ import {
 } from "../fixture/bpf.ts";
 import { parseFrame, type TcpFrame } from "../fixture/frame.ts";
 import { Bit } from "../fixture/segment.ts";
-import { fromService, stamps, u32, uint32, withShadow } from "../fixture/tracked.ts";
+import { fromClient, fromService, stamps, u32, uint32, withShadow } from "../fixture/tracked.ts";
 
 const OWN_MAC = "02:00:00:00:00:12";
 const NEXT_HOP = "02:00:00:00:00:01";
@@ -164,3 +164,46 @@ withShadow(
     assert.equal(send(), Verdict.STOLEN, "thawed");
   },
 );
+
+withShadow("only what a closed window does not permit is answered", (shadow, ends) => {
+  const [seq, ack] = [0xfffffff0, 5000];
+  const begin = (): void =>
+    setFlow(shadow, ends, {
+      ...{ client_end: seq, client_next: seq, replica_ack: seq },
+      ...{ primary_ack: seq, primary_right: u32(seq + 0x10000), primary_end: ack },
+      ...{ client_ack: ack, replica_end: ack, client_window: 0xffff, options: Option.TIMESTAMPS },
+    });
+  const run = (said: { flags?: number; seq: number; ack?: number; payload?: number[] }) => {
+    const timestamps: [number, number] = [7, 8];
+    const frame = fromClient(ends, { flags: Bit.ACK, ack, window: 99, timestamps, ...said });
+    return runMarked(shadow.ingress, frame, 0);
+  };
+  const data = [1, 2, 3];
+  const cases: [what: string, said: Parameters<typeof run>[0], answered: boolean][] = [
+    ["an acknowledgement", { seq }, false],
+    ["a probe without a byte", { seq: u32(seq - 1) }, true],
+    ["a probe with an old byte", { seq: u32(seq - 1), payload: [0] }, true],
+    ["new data, which the replica acknowledges", { seq, payload: data }, false],
+    ["the same again", { seq, payload: data }, true],
+    ["an acknowledgement behind it", { seq: u32(seq + 3) }, false],
+    ["a FIN", { seq: u32(seq + 3), flags: Bit.ACK | Bit.FIN }, false],
+    ["the FIN again", { seq: u32(seq + 3), flags: Bit.ACK | Bit.FIN }, true],
+    ["a reset", { seq: u32(seq + 3), flags: Bit.RST }, false],
+    ["no acknowledgement", { seq: u32(seq - 1), flags: 0 }, false],
+    ["what acknowledges too much", { seq: u32(seq - 1), ack: u32(ack + 0x20000000) }, false],
+  ];
+  for (const frozen of [true, false]) {
+    begin();
+    freeze(shadow, ends, 0, frozen ? 10_000 : -1);
+    for (const [what, said, answered] of cases) {
+      const { verdict, mark, frame } = run(said);
+      const found = verdict === Verdict.REDIRECT && mark === MARK_FROZEN;
+      assert.equal(found, answered && frozen, what);
+      if (!found) continue;
+      const told = runMarked(shadow.egress, frame, mark);
+      assert.equal(told.verdict, Verdict.PASS, what);
+      const { window, ...answer } = parseFrame(told.frame) as TcpFrame;
+      assert.deepEqual([answer.seq, answer.ack, window], [ack, seq, 0], what);
+    }
+  }
+});

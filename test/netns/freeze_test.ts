@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { TcpFrame } from "../fixture/frame.ts";
 import { poll } from "../fixture/wait.ts";
 import type { Capture, Captured } from "./capture.ts";
-import { assertRefused, assertSameBytes, onStage, type Stage, T2CP } from "./stage.ts";
+import { assertRefused, assertSameBytes, describe, onStage, type Stage, T2CP } from "./stage.ts";
 import { type Flow, noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
 import type { Process } from "./two_hosts.ts";
 
@@ -85,16 +85,23 @@ onStage(
       flows.push(await twins.open(`upload, IPv${family}`));
       flows.push(await twins.open(`end, IPv${family}`));
     }
+    const wire = await stage.capture("eth0", "inout", `tcp port ${PORT}`);
     for (const flow of flows) {
       await flow.up(noise(1000));
-      await flow.down(noise(1000));
+      // Else the last that its client has heard is an acknowledgement of the same numbers.
+      if (flow.address.includes(".")) await flow.down("seen");
     }
-    const wire = await stage.capture("eth0", "inout", `tcp port ${PORT}`);
-    for (const flow of flows) await flow.down("seen");
     await stage.lab.failHost();
     const { process, frozen } = await freeze(stage, "--lease", "60");
     assert.equal(frozen.flows, 4);
     assert.equal((await process.next("frozen.stopped")).stopped, 4);
+    for (const flow of flows) {
+      await poll(
+        `${flow.name}: a closed window`,
+        () => segments(wire, flow, "service").at(-1)?.window === 0,
+      );
+    }
+    const seen = wire.frames.length;
     const uploads = flows.filter(({ name }) => name.startsWith("upload"));
     const ends = flows.filter(({ name }) => name.startsWith("end"));
     const content = noise(300_000);
@@ -115,6 +122,9 @@ onStage(
           .filter(({ window }) => window === 0).length >= 3);
       assertAdvertisements(wire, flow);
     }
+    // This Linux obeys, whether or not a number has advanced.
+    const isData = (frame: Captured) => frame.kind === "tcp" && frame.length > 0;
+    assert.deepEqual(wire.frames.slice(seen).filter(isData).map(describe), []);
     const takeover = stage.start("backup", "takeover", "--now", "--run-dir", stage.runDir);
     await takeover.next("active");
     for (const [i, flow] of uploads.entries()) {
