@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { formatEndpoint } from "../address.ts";
 import { nowMicros } from "../clock.ts";
+import { blocksOf } from "./blocks.ts";
 import { type Content, makeContent } from "./content.ts";
 import { Progress } from "./measure.ts";
 import { HostProcess, quote } from "./processes.ts";
@@ -53,7 +54,7 @@ export class Download implements Workload {
       stdout: true,
     });
     const hash = createHash("sha256");
-    for await (const chunk of this.#client.stdout) {
+    for await (const chunk of blocksOf(this.#client.stdout)) {
       this.progress.add(nowMicros(), chunk.length);
       hash.update(chunk);
     }

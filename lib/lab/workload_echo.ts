@@ -7,6 +7,7 @@
 
 import { formatEndpoint } from "../address.ts";
 import { nowMicros } from "../clock.ts";
+import { blocksOf } from "./blocks.ts";
 import { spread } from "./flows.ts";
 import { Progress } from "./measure.ts";
 import { messageCount, messageRate } from "./pace.ts";
@@ -84,7 +85,7 @@ export class Echo implements Workload {
   }
 
   async #receive(client: HostProcess): Promise<void> {
-    for await (const chunk of client.stdout) {
+    for await (const chunk of blocksOf(client.stdout)) {
       const time = nowMicros();
       this.progress.add(time, chunk.length);
       this.#check.take(chunk);

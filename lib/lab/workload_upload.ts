@@ -71,9 +71,11 @@ export class Upload implements Workload {
   async #feed(client: HostProcess): Promise<void> {
     const hash = createHash("sha256");
     const writer = client.stdin.getWriter();
+    // One for all: see blocksOf() on garbage.
+    const buffer = new Uint8Array(BLOCK);
     try {
       for (let left = this.#options.size; left > 0;) {
-        const block = randomFillSync(new Uint8Array(Math.min(left, BLOCK)));
+        const block = randomFillSync(buffer.subarray(0, Math.min(left, BLOCK)));
         await writer.write(block);
         this.progress.add(nowMicros(), block.length);
         hash.update(block);
