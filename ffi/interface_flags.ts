@@ -17,6 +17,9 @@ const REQUEST = { size: 40, name: 0, nameSize: 16, flags: 16 } as const;
 /** Bits of {@linkcode interfaceFlags}: `enum net_device_flags` of `linux/if.h`. */
 export const InterfaceFlag = { UP: 0x1, LOOPBACK: 0x8, RUNNING: 0x40, NOARP: 0x80 } as const;
 
+/** The kernel wants some socket to be asked by; this one stays open. */
+let socket: number | undefined;
+
 /**
  * The flags of interface `name`; undefined where there is none.
  *
@@ -27,8 +30,7 @@ export function interfaceFlags(name: string): number | undefined {
   if (bytes.length >= REQUEST.nameSize) return undefined;
   const request = new Uint8Array(REQUEST.size);
   request.set(bytes, REQUEST.name);
-  const fd = unwrap(libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "open a socket");
-  const result = libc().ioctl(fd, SIOCGIFFLAGS, request);
-  libc().close(fd);
+  socket ??= unwrap(libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "open a socket");
+  const result = libc().ioctl(socket, SIOCGIFFLAGS, request);
   return result < 0 ? undefined : new DataView(request.buffer).getUint16(REQUEST.flags, true);
 }

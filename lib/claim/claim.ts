@@ -14,7 +14,7 @@ import type { Emitter } from "../event.ts";
 import type { Failure } from "../failure.ts";
 import { macOf } from "../host/links.ts";
 import { ECHO_PROTOCOL } from "../probe/icmp.ts";
-import { Agenda, type AnnounceOptions } from "./agenda.ts";
+import { Agenda, ANNOUNCE, type AnnounceOptions } from "./agenda.ts";
 import { Echo, plainBytes } from "./echo.ts";
 import {
   arpAnnouncement,
@@ -40,6 +40,10 @@ const LOOK = 1000;
 const ASK = SILENCE / 3;
 /** Frames and messages that are read at once, from each socket. */
 const BATCH = 256;
+/** Frames and messages that may have waited since before the claim, at most. */
+const PAST = 4096;
+/** After the takeover, before anything is asked, in milliseconds. */
+const CALM = 10;
 /** Rest after something was read, in milliseconds, so that a flood costs few wake-ups. */
 const REST = 2;
 /** Longest wait, in microseconds. */
@@ -82,7 +86,6 @@ export class Claim implements Disposable {
   /** When the addresses were announced first. */
   #began: number | undefined;
   #ask = Infinity;
-  #poller: Poller | undefined;
   /** What is to be told, and was not yet. */
   readonly #news: ((emitter: Emitter) => void)[] = [];
 
@@ -136,7 +139,7 @@ export class Claim implements Disposable {
   }
 
   /**
-   * Why nothing can be claimed as things are; undefined where it can. The interface's state is that of now, where the
+   * To be asked right before the takeover: why nothing can be claimed as things are; undefined where it can. The interface's state is that of now, where the
    * addresses are, that of a second ago at most.
    */
   get refusal(): Failure | undefined {
@@ -148,30 +151,39 @@ export class Claim implements Disposable {
     const now = performance.now();
     if (this.#began === undefined) {
       this.#began = now;
-      clearInterval(this.#timer);
-      this.#forgetPast();
+      this.#wire.forgetError();
     }
     this.#agenda.begin(now);
     this.#ask = now;
-    this.#announceNow();
+    this.#announceNow((frame) => this.#send(frame));
   }
 
-  /** Asks the routers for an echo, and returns the addresses of which it is proven that a neighbour sends to this host. */
-  prove(): string[] {
-    this.#askForEchoes();
-    for (const address of this.#addresses) this.#readEcho(address);
-    this.#poller?.wake();
+  /** Runs the code of the event, so that it is compiled when the event comes; sends nothing. */
+  rehearse(): void {
+    if (this.refusal === undefined) this.#wire.forgetError();
+    new Agenda(ANNOUNCE).begin(0);
+    this.#announceNow(() => {});
+  }
+
+  /** The addresses of which something showed that a neighbour sends to this host. */
+  get proven(): string[] {
     return this.#addresses.filter(({ proof }) => proof !== undefined).map(({ text }) => text);
   }
 
   /**
-   * Goes on announcing, and tells what it hears: `claimed` for an address that a neighbour is seen to send to here, `rival`
-   * where another host claims one. Ends when `stop` is aborted, or once all is announced and `keep` says no.
+   * Goes on announcing, and asks and tells what it hears: `claimed` for an address that a neighbour is seen to send to here,
+   * `rival` where another host claims one. Begins a moment later, since the flows need the processors first. Ends when
+   * `stop` is aborted, or once all is announced and `keep` says no.
    */
   async watch(emitter: Emitter, keep: () => boolean, stop: AbortSignal): Promise<void> {
     let polled: number[] = [];
-    const wake = (): void => this.#poller?.wake();
+    let poller: Poller | undefined;
+    const wake = (): void => poller?.wake();
     stop.addEventListener("abort", wake);
+    await new Promise((resolve) => setTimeout(resolve, CALM));
+    clearInterval(this.#timer);
+    this.#forgetPast();
+    this.#askForEchoes();
     try {
       while (!stop.aborted) {
         const heard = this.#hear();
@@ -180,18 +192,17 @@ export class Claim implements Disposable {
         if (this.#agenda.over) this.#doubt(emitter);
         if (this.#agenda.over && !this.#refreshed && !keep()) break;
         const fds = this.#fds();
-        if (this.#poller === undefined || fds.join() !== polled.join()) {
-          await this.#poller?.close();
-          this.#poller = new Poller(fds);
+        if (poller === undefined || fds.join() !== polled.join()) {
+          await poller?.close();
+          poller = new Poller(fds);
           polled = fds;
         }
         if (heard) await new Promise((resolve) => setTimeout(resolve, REST));
-        else await this.#poller.wait(Math.min(WAIT, (this.#due() - performance.now()) * 1000));
+        else await poller.wait(Math.min(WAIT, (this.#due() - performance.now()) * 1000));
       }
     } finally {
       stop.removeEventListener("abort", wake);
-      await this.#poller?.close();
-      this.#poller = undefined;
+      await poller?.close();
     }
     if (this.#rivals.uncounted > 0) {
       const message = `${this.#rivals.uncounted} claims of further hosts were not looked at`;
@@ -257,15 +268,12 @@ export class Claim implements Disposable {
 
   /** What came before the claim was said to the former owner, or by it. */
   #forgetPast(): void {
-    for (let count = 0; count < BATCH && this.#arp?.receive() !== undefined; count++);
-    for (let count = 0; count < BATCH && this.#discovery?.receive() !== undefined; count++);
-    this.#wire.forgetError();
+    for (let count = 0; count < PAST && this.#arp?.receive() !== undefined; count++);
+    for (let count = 0; count < PAST && this.#discovery?.receive() !== undefined; count++);
   }
 
-  #announceNow(): void {
-    for (const { announcements } of this.#addresses) {
-      for (const frame of announcements) this.#send(frame);
-    }
+  #announceNow(send: (frame: Uint8Array<ArrayBuffer>) => void): void {
+    for (const { announcements } of this.#addresses) announcements.forEach(send);
   }
 
   /** One frame that cannot be sent must not keep the others from being sent. */
@@ -295,7 +303,7 @@ export class Claim implements Disposable {
     }
     const announces = this.#agenda.take(now);
     if (announces) {
-      this.#announceNow();
+      this.#announceNow((frame) => this.#send(frame));
       this.#askForEchoes();
     }
     if (announces || now >= this.#ask) {

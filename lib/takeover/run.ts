@@ -15,7 +15,7 @@ import { Instance } from "../program/instance.ts";
 import { readRecord, removeRecord } from "../program/run_dir.ts";
 import { shadowKind } from "../shadow/programs.ts";
 import type { ActiveFields } from "../vocabulary/takeover.ts";
-import { Entry } from "./entry.ts";
+import { Entry, type EntryHooks, type EntryOptions } from "./entry.ts";
 import type { FenceRule } from "./fences.ts";
 import { settle } from "./settle.ts";
 import { type ResetFlow, Takeover } from "./takeover.ts";
@@ -70,20 +70,24 @@ export async function runTakeover(
   using client = clientOf(options.fence);
   const failed = new AbortController();
   const warn = (message: string): void => emitter.emit("warning", { message });
-  const entry = new Entry(entryOptions(options, client), {
+  const hooks: EntryHooks = {
     services: () => standby.services,
     isShadow: () => standby.mode === Mode.SHADOW,
     refresh: () => standby.refresh(),
     activate: (trigger) => standby.activate(trigger),
     warn,
     fail: (error) => failed.abort(error),
-  });
+  };
+  const entry = new Entry(entryOptions(options, client), hooks);
   interrupted.addEventListener("abort", () => entry.stop("it was told to stop"));
   await entry.undoLeft(ControlClient.of);
   await client?.open().catch((error) =>
     warn(`The fence does not answer yet: ${error instanceof Error ? error.message : error}`)
   );
-  rehearseEvents();
+  standby.rehearse(() => {
+    const rehearsed = new Entry(REHEARSAL, hooks);
+    rehearseEvents((event) => rehearsed.take(event));
+  });
   emitter.emit("started", {
     interface: standby.interface,
     services: [...standby.services],
@@ -110,6 +114,15 @@ export async function runTakeover(
   await standby.settled();
   failed.signal.throwIfAborted();
 }
+
+/** Takes made-up events as the real settings take the real ones, and waits for no fence. */
+const REHEARSAL: EntryOptions = {
+  runDir: "",
+  wanted: { on: "failed", targets: [] },
+  rule: "auto",
+  asked: undefined,
+  timeout: 0,
+};
 
 function clientOf(fence: TakeoverOptions["fence"]): ControlClient | undefined {
   return typeof fence === "string" ? undefined : ControlClient.of(fence.socket);
@@ -138,6 +151,7 @@ class Standby implements Disposable {
   readonly #prepared = new DisposableStack();
   readonly #settling = new Map<Takeover, Promise<unknown>>();
   #leaving = false;
+  #rehearsing = false;
   #takeover: Takeover;
 
   constructor(options: TakeoverOptions, emitter: Emitter, interrupted: AbortSignal) {
@@ -166,10 +180,20 @@ class Standby implements Disposable {
     if (refusal !== undefined && this.mode === Mode.SHADOW) throw refusal;
   }
 
+  /** While `events` runs nothing is taken over. */
+  rehearse(events: () => void): void {
+    this.#rehearsing = true;
+    events();
+    this.#rehearsing = false;
+  }
+
   /** Takes over; once more where this has been done already. */
   activate(trigger: Trigger): void {
+    if (this.#rehearsing) return;
     const takeover = this.#takeover;
     const { active, reset } = takeover.activate(trigger);
+    // From here on the servers need the processors more.
+    runOrdinary();
     report(takeover, active, reset, this.#emitter);
     if (this.#settling.has(takeover)) return;
     const settled = follow(takeover, this.#emitter, this.#interrupted).then((finished) => {
@@ -178,8 +202,6 @@ class Standby implements Disposable {
     const keep = (): boolean => !this.#leaving;
     const watched = takeover.claim.watch(this.#emitter, keep, this.#interrupted);
     this.#settling.set(takeover, Promise.all([settled, watched]));
-    // From here on the servers need the processors more.
-    runOrdinary();
   }
 
   /** Nothing more will be asked for: neighbours and rivals need not be listened to much longer. */

@@ -146,7 +146,7 @@ export class Takeover implements Disposable {
       const control = opened.use(new Control(maps.get("control")!));
       const claim = opened.use(new Claim(record.interface, addresses, wire, announce));
       const takeover = new Takeover(runDir, record, maps, control, wire, inward, claim, opened);
-      takeover.#rehearse();
+      takeover.#rehearse(record);
       return takeover;
     } catch (error) {
       opened.dispose();
@@ -178,15 +178,11 @@ export class Takeover implements Disposable {
   /**
    * Enters active mode, announces the addresses and wakes every flow, as `trigger` asks. A second call finds the host
    * active, and wakes the flows again. Returns the fields of the `active` event, and the flows that had to be reset.
-   *
-   * @throws {Failure} where the addresses cannot be claimed any more; nothing has changed then
    */
   activate(trigger: Trigger = triggerNow()): { active: ActiveFields; reset: ResetFlow[] } {
     const already = this.mode !== Mode.SHADOW;
     const steps = { ...trigger.steps };
     if (!already) {
-      const { refusal } = this.claim;
-      if (refusal !== undefined) throw refusal;
       this.#inward.forgetError();
       this.#control.surveyed = false;
       this.#control.mode = Mode.SETTLING;
@@ -197,7 +193,7 @@ export class Takeover implements Disposable {
     steps["woken"] = sinceTrigger(trigger);
     this.claim.announce();
     steps["announced"] = sinceTrigger(trigger);
-    const claimed = this.claim.prove();
+    const claimed = this.claim.proven;
     const active = {
       trigger: formatTime(trigger.micros),
       services: this.services,
@@ -336,20 +332,40 @@ export class Takeover implements Disposable {
     this.#opened.dispose();
   }
 
-  /** Runs the code of the event on made-up flows, so that it is compiled when the event comes. */
-  #rehearse(): void {
+  /** Runs the code of the event on a made-up flow, so that it is compiled when the event comes. */
+  #rehearse(record: InstanceRecord): void {
     const nothing = nobodysFrame();
-    const send = (): void => this.#inward.send(nothing);
-    const segments = new FlowSegments({ send }, { send });
-    const place: FlowPlace = {
-      keys: new DataView(new ArrayBuffer(FLOW_KEY.size)),
-      keyAt: 0,
-      flows: new DataView(new ArrayBuffer(FLOW.size)),
-      at: 0,
+    const inward = {
+      send: () => this.#inward.send(nothing),
+      forgetError: () => this.#inward.forgetError(),
     };
+    const control = { mode: Mode.SHADOW as Mode, surveyed: true };
+    const claim = { announce: () => this.claim.rehearse(), proven: [] };
+    const flow = {
+      count: 1,
+      keys: new Uint8Array(FLOW_KEY.size),
+      values: new Uint8Array(FLOW.size),
+    };
+    const flows = {
+      entries: () => {
+        this.#batch = this.map("flows").entries(this.#batch);
+        return flow;
+      },
+    };
+    // Of each part only what the event needs.
+    const rehearsed = new Takeover(
+      this.runDir,
+      record,
+      new Map([["flows", flows as unknown as BpfMap]]),
+      control as Control,
+      inward as unknown as Injector,
+      inward as unknown as Injector,
+      claim as unknown as Claim,
+      new DisposableStack(),
+    );
     for (let i = 0; i < REHEARSALS; i++) {
-      if (lostBytes(place) === 0) segments.wake(place);
-      this.#batch = this.map("flows").entries(this.#batch);
+      control.mode = Mode.SHADOW;
+      rehearsed.activate();
     }
   }
 }
