@@ -4,7 +4,7 @@
  * @module
  */
 import type { Service } from "../lib/address.ts";
-import { parseService } from "../lib/address.ts";
+import { isMac, parseAddress, parseService } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 
 /** The directory of control sockets, pins and locks unless `--run-dir` says otherwise. */
@@ -61,6 +61,27 @@ function refuse(text: string, what: string, mend: string): never {
 export function parsePath(text: string): string {
   if (text === "" || text.includes("\0")) refuse(text, "a path", `write one such as "/run/t2cp"`);
   return text;
+}
+
+/**
+ * A command for the shell; not empty.
+ *
+ * @throws {Failure} with status USAGE
+ */
+export function parseShellCommand(text: string): string {
+  if (text.trim() === "") {
+    refuse(text, "a command", `write one such as "ipmitool chassis power off"`);
+  }
+  return text;
+}
+
+/**
+ * A host by its MAC or IP address.
+ *
+ * @throws {Failure} with status USAGE
+ */
+export function parseHost(text: string): string {
+  return isMac(text) ? text : parseAddress(text);
 }
 
 /**

@@ -5,11 +5,11 @@
  */
 import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import type { Service } from "../lib/address.ts";
-import { isMac, parseAddress } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runMirror } from "../lib/mirror/mirror.ts";
 import { withOutput } from "./context.ts";
 import {
+  parseHost,
   parseInterface,
   parseName,
   runDirFlag,
@@ -40,10 +40,6 @@ const COMMIT_TIMEOUT = 1000;
 
 /** Time enough for detecting a failure and taking over, in milliseconds; a backup waits a second for its primary's. */
 const HOLD_RESETS = 500;
-
-function parseHost(text: string): string {
-  return isMac(text) ? text : parseAddress(text);
-}
 
 async function mirror(flags: Flags): Promise<void> {
   if (flags.commitTimeout !== undefined && !flags.commit) {

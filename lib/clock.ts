@@ -25,3 +25,11 @@ export function formatTime(micros: number): string {
   if (text.length !== 24) throw new RangeError(`Time ${micros} is outside the years 0000 to 9999`);
   return `${text.slice(0, 23)}${String(whole - millis * 1000).padStart(3, "0")}Z`;
 }
+
+/** Waits for the end of `work`, and not longer than `millis` milliseconds. */
+export async function within(work: Promise<unknown>, millis: number): Promise<void> {
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, millis);
+  await Promise.race([work, late.promise]);
+  clearTimeout(timer);
+}

@@ -12,8 +12,11 @@ import { decodeLine, type NdjsonWriter, readRawLines } from "./ndjson.ts";
 export interface PassOptions {
   /** Called with each event, known type or not, after its line is queued for the output. */
   onEvent: (event: Event) => void;
-  /** Makes the event that passes in the place of another one; undefined lets that one pass itself. */
-  replace?: (event: Event) => object | undefined;
+  /**
+   * Called with each event before it passes. Makes the one that passes in its place; undefined lets it pass itself. Where
+   * it takes its time, all that follows waits.
+   */
+  replace?: (event: Event) => object | undefined | Promise<object | undefined>;
   /** Told about each line that is no event, with its number. */
   warn: (message: string) => void;
   /** A line that is no event ends the command instead of a warning. */
@@ -52,7 +55,8 @@ export async function passThrough(
       }
       event = text === undefined ? "it is not valid UTF-8" : parseEvent(text);
       const droppable = typeof event === "object" && isDroppable(event.type);
-      const other = typeof event === "object" ? replace?.(event) : undefined;
+      const made = typeof event === "object" ? replace?.(event) : undefined;
+      const other = made instanceof Promise ? await made : made;
       if (other === undefined) writer.raw(line.bytes, { droppable });
       else writer.write(other, { droppable });
     }

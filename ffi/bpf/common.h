@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * What the backup's and the gateway's programs have alike: settings, services, counters, events and the clock. Whoever
- * includes this says before what differs: CONTROL, the structure of the settings; COUNTERS, how many counters there are,
- * and EVENTS_LOST, that of lost events; EVENTS_SIZE, the bytes of the ring buffer; SERVICE, what is known of a service,
- * where that is more than a number.
+ * includes this says before what differs: CONTROL, the structure of the settings; COUNTERS, how many counters there are;
+ * SERVICE, what is known of a service, where that is more than a number; where there are events, EVENTS_SIZE, the bytes
+ * of the ring buffer, and EVENTS_LOST, the counter of those that found it full.
  */
 #ifndef T2CP_COMMON_H
 #define T2CP_COMMON_H
@@ -36,6 +36,7 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+#ifdef EVENTS_SIZE
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, EVENTS_SIZE);
@@ -72,6 +73,7 @@ static __always_inline __u64 coarse_ns(void)
 	}
 	return tick->ns;
 }
+#endif
 
 static __always_inline void add(__u32 counter, __u64 amount)
 {
@@ -86,6 +88,7 @@ static __always_inline void count(__u32 counter)
 	add(counter, 1);
 }
 
+#ifdef EVENTS_SIZE
 static __always_inline struct event *new_event(__u32 type, __u32 reason, const struct flow_key *key)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -113,6 +116,7 @@ static __always_inline void report(__u32 type, __u32 reason, const struct flow_k
 	e->detail = detail;
 	bpf_ringbuf_submit(e, 0);
 }
+#endif
 
 #ifndef SERVICE
 /* What is known of a service, or 0 where it is none. */
@@ -129,6 +133,14 @@ static __always_inline bool is_service(const struct address *address, __be16 por
 	return service_value(address, port) != 0;
 }
 #endif
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	for (int i = 0; i < 6; i++)
+		if (a[i] != b[i])
+			return false;
+	return true;
+}
 
 /* The flow of a segment that one of its two ends has sent. */
 static __always_inline void flow_of(const struct packet *p, bool by_client, struct flow_key *key)

@@ -27,12 +27,4 @@ struct {
 	__type(value, struct signals);
 } signals SEC(".maps");
 
-static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
-{
-	for (int i = 0; i < 6; i++)
-		if (a[i] != b[i])
-			return false;
-	return true;
-}
-
 #endif

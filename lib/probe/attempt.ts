@@ -35,11 +35,3 @@ export function connectionError(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   return text.replace(/ \(os error [0-9]+\)$/, "").slice(0, 200);
 }
-
-/** Waits for the end of `work`, and not longer than `millis` milliseconds. */
-export async function within(work: Promise<unknown>, millis: number): Promise<void> {
-  const late = Promise.withResolvers<void>();
-  const timer = setTimeout(late.resolve, millis);
-  await Promise.race([work, late.promise]);
-  clearTimeout(timer);
-}

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type Attempt, type ProbeCounters, within } from "./attempt.ts";
+import { within } from "../clock.ts";
+import type { Attempt, ProbeCounters } from "./attempt.ts";
 import type { Rhythm } from "./spec.ts";
 
 /** What a probe has found out. */

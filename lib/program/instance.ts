@@ -4,20 +4,13 @@
  * @module
  */
 import { basename, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { BpfMap } from "../../ffi/bpf_map.ts";
-import {
-  type BpfParts,
-  BpfProgram,
-  disposeParts,
-  LoadError,
-  loadObject,
-  openAttached,
-} from "../../ffi/bpf_object.ts";
+import { type BpfParts, BpfProgram, disposeParts, openAttached } from "../../ffi/bpf_object.ts";
 import { SystemError } from "../../ffi/errno.ts";
 import { attach, attachedProgram, detach, type Direction, interfaceIndex } from "../../ffi/tc.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { etherInterfaces, hasIngressQdisc, removeEmptyClsact } from "../host/links.ts";
+import { loadPrograms } from "./load.ts";
 import { detachByName } from "./lost.ts";
 import { clearPins, makePinDir, names, pinDir, removePinDir } from "./run_dir.ts";
 
@@ -83,7 +76,7 @@ export class Instance implements Disposable {
     reclaim: boolean,
     prepare: (instance: Instance) => void,
   ): Instance {
-    requireEthernet(interfaceName);
+    requireClsact(interfaceName);
     let parts: BpfParts | undefined;
     let adopted = false;
     const attachedNow: Place[] = [];
@@ -98,7 +91,7 @@ export class Instance implements Disposable {
         if (reclaim && kind.programs !== undefined) {
           for (const direction of directions) detachByName(direction, programName(kind, direction));
         }
-        parts = load(kind);
+        parts = loadPrograms(kind);
       }
       requireSizes(kind, parts.maps);
       const instance = new Instance(kind, runDir, interfaceName, parts, adopted);
@@ -293,9 +286,22 @@ export function requireInterface(name: string): number {
   });
 }
 
-/** The programs read Ethernet frames. */
-function requireEthernet(name: string): void {
+/**
+ * Refuses an interface that does not carry Ethernet frames, which the programs read.
+ *
+ * @throws {Failure} with status NO_INPUT where there is no interface `name`, UNAVAILABLE where it is another kind
+ */
+export function requireEthernet(name: string): void {
   requireInterface(name);
+  if (etherInterfaces().includes(name)) return;
+  throw new Failure(ExitStatus.UNAVAILABLE, `Interface "${name}" is no Ethernet interface`, {
+    mend: "name one that carries Ethernet frames",
+  });
+}
+
+/** Besides Ethernet frames, the programs need clsact. */
+function requireClsact(name: string): void {
+  requireEthernet(name);
   if (hasIngressQdisc(name)) {
     throw new Failure(
       ExitStatus.UNAVAILABLE,
@@ -303,10 +309,6 @@ function requireEthernet(name: string): void {
       { mend: `tc qdisc del dev ${name} ingress` },
     );
   }
-  if (etherInterfaces().includes(name)) return;
-  throw new Failure(ExitStatus.UNAVAILABLE, `Interface "${name}" is no Ethernet interface`, {
-    mend: "name one that carries Ethernet frames",
-  });
 }
 
 function programName(kind: InstanceKind, direction: Direction): string {
@@ -317,27 +319,6 @@ function programName(kind: InstanceKind, direction: Direction): string {
 function programNames(kind: InstanceKind): string[] {
   const atInterfaces = directions.map((direction) => programName(kind, direction));
   return [...atInterfaces, ...kind.programs ?? []];
-}
-
-function objectPath(kind: InstanceKind): string {
-  return fileURLToPath(new URL(`../../ffi/bpf/built/${kind.object}`, import.meta.url));
-}
-
-/** What the verifier says of a program that it refuses. */
-const VERIFIER: readonly string[] = ["EACCES", "EINVAL", "E2BIG"];
-
-function load(kind: InstanceKind): BpfParts {
-  try {
-    return loadObject(objectPath(kind));
-  } catch (error) {
-    if (!(error instanceof LoadError) || !VERIFIER.includes(error.code)) throw error;
-    const last = error.log.split("\n").at(-1) ?? "";
-    throw new Failure(
-      ExitStatus.UNAVAILABLE,
-      `The kernel refuses the programs of t2cp ${kind.name}: ${last || error.code}`,
-      { mend: `run another kernel, and report this one with what "uname -r" says`, cause: error },
-    );
-  }
 }
 
 function isComplete(kind: InstanceKind, dir: string): boolean {

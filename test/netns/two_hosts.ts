@@ -78,6 +78,8 @@ export class Process {
     } catch {
       // It has ended already.
     }
+    // It has an input only where one was asked for, and that may be at its end.
+    await this.endInput().catch(() => {});
     return await this.status;
   }
 
