@@ -10,6 +10,7 @@ const commands: Commands = {
   mirror: () => import("./mirror.ts"),
   record: () => import("./record.ts"),
   shadow: () => import("./shadow.ts"),
+  fence: () => import("./fence.ts"),
   guard: () => import("./guard.ts"),
   detect: () => import("./detect.ts"),
   freeze: () => import("./freeze.ts"),

@@ -130,6 +130,34 @@ const symbols = {
     ],
     result: "i32",
   },
+  bpf_prog_attach: {
+    parameters: [
+      "i32", // int prog_fd
+      "i32", // int attachable_fd, an interface's index for tcx
+      "i32", // enum bpf_attach_type type
+      "u32", // unsigned int flags
+    ],
+    result: "i32",
+  },
+  bpf_prog_detach2: {
+    parameters: [
+      "i32", // int prog_fd
+      "i32", // int attachable_fd
+      "i32", // enum bpf_attach_type type
+    ],
+    result: "i32",
+  },
+  bpf_prog_query: {
+    parameters: [
+      "i32", // int target_fd
+      "i32", // enum bpf_attach_type type
+      "u32", // __u32 query_flags
+      "pointer", // __u32 *attach_flags
+      "buffer", // __u32 *prog_ids
+      "buffer", // __u32 *prog_cnt
+    ],
+    result: "i32",
+  },
   bpf_link_create: {
     parameters: [
       "i32", // int prog_fd

@@ -13,6 +13,7 @@ import { type ClaimEvents, claimEvents } from "./vocabulary/claim.ts";
 import { type CommandEvents, commandEvents } from "./vocabulary/command.ts";
 import type { Descriptions } from "./vocabulary/description.ts";
 import { type DetectorEvents, detectorEvents } from "./vocabulary/detector.ts";
+import { type FenceEvents, fenceEvents } from "./vocabulary/fence.ts";
 import { type FlowEvents, flowEvents } from "./vocabulary/flow.ts";
 import { type LabEvents, labEvents } from "./vocabulary/lab.ts";
 import { type ReplayEvents, replayEvents } from "./vocabulary/replay.ts";
@@ -39,6 +40,7 @@ export interface EventFields
   extends
     CommandEvents,
     DetectorEvents,
+    FenceEvents,
     FlowEvents,
     TakeoverEvents,
     ClaimEvents,
@@ -56,6 +58,7 @@ export type EventOf<T extends EventType> = Event & { type: T } & EventFields[T];
 export const vocabulary: Descriptions<EventFields> = {
   ...commandEvents,
   ...detectorEvents,
+  ...fenceEvents,
   ...takeoverEvents,
   ...claimEvents,
   ...flowEvents,

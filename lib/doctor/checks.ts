@@ -54,6 +54,9 @@ const CAPABILITIES: readonly [name: string, bit: bigint][] = [
 /** By which the kernel tells a control group's programs that a connection closes. */
 const CLOSE_HOOK = "__cgroup_bpf_run_filter_sock_ops";
 
+/** With it programs are attached before all filters. */
+const TCX = "tcx_prog_attach";
+
 /** A replica's receive buffer must take what the primary's took: bytes of tcp_rmem's default and maximum. */
 const RECEIVE_BUFFER = 16 << 20;
 
@@ -63,7 +66,7 @@ export async function examine(role: Role, patient: Patient): Promise<Finding[]> 
   if (role !== "primary") findings.push(...libraries(patient));
   else findings.push(...guardNeeds(patient));
   if (role === "backup") findings.push(...backupSettings(patient), ...await serviceChecks(patient));
-  if (role === "gateway") findings.push(...gatewaySettings(patient));
+  if (role === "gateway") findings.push(...gatewaySettings(patient), fenceNeeds(patient));
   if (role !== "gateway") findings.push(mptcp(patient, role));
   return findings;
 }
@@ -219,6 +222,17 @@ function* gatewaySettings({ host }: Patient): Generator<Finding> {
       mend: `sysctl -w ${check}=0`,
     };
   }
+}
+
+/** What `fence` needs; a gateway does without it, and a primary that was taken for dead may speak then. */
+function fenceNeeds({ host }: Patient): Finding {
+  const check = "tcx";
+  return host.hasKernelFunction(TCX) ? { check, state: "ok", found: "there" } : {
+    check,
+    state: "advice",
+    found: "the kernel lacks it: t2cp fence needs it",
+    mend: "run Linux 6.6 or newer",
+  };
 }
 
 /** Go's listeners, for one, are MPTCP sockets where the host has it. */

@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { choice, count, instant, list, text } from "../field.ts";
+import { choice, count, flag, instant, list, text } from "../field.ts";
 import { type Descriptions, essential } from "./description.ts";
 
 /** Fields of the events about a failure detector's target. */
@@ -47,6 +47,8 @@ export interface FailedFields extends TargetFields {
   evidence: readonly Evidence[];
   /** When the target was last heard; absent where it never was. */
   last_seen?: string;
+  /** False where a fence that must be up before a takeover could not be put up; absent otherwise. */
+  fenced?: boolean;
 }
 
 /** The events of a failure detector and the fields of each. */
@@ -84,6 +86,7 @@ export const detectorEvents: Descriptions<DetectorEvents> = {
       last: v.optional(instant("When it was last good; absent where it never was")),
     }),
     last_seen: v.optional(lastSeen),
+    fenced: v.optional(flag("False where a fence that must be up could not be; absent otherwise")),
   }),
   "recovered": essential("The target answers again after it was late or had failed", target),
 };

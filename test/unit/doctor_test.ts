@@ -62,6 +62,7 @@ const ailments: [name: string, role: Role, made: Patient, state: string, mend: R
   ],
   ["timestamps off", "backup", patient({ "net/ipv4/tcp_timestamps": "0" }), "lack", /stamps=1$/],
   ["SACK off", "backup", patient({ "net/ipv4/tcp_sack": "0" }), "lack", /tcp_sack=1$/],
+  ["no tcx", "gateway", patient({}, { kernel: false }), "advice", /Linux 6\.6/],
   ["old kernel", "backup", patient({}, { kernel: false }), "lack", /Linux 6\.9/],
   [
     "NAT on the bridge",

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type EventType, vocabulary } from "../../lib/event.ts";
 import { eventJsonSchema } from "../../lib/event_schema.ts";
+import { fenceCounters } from "../../lib/fence/layout.ts";
 import { guardCounters } from "../../lib/guard/layout.ts";
 import { FLOW, mirrorCounters, readFlow, reasons, shadowCounters } from "../../lib/flow/layout.ts";
 import { items, marked, readPage, section } from "../fixture/man.ts";
@@ -46,12 +47,13 @@ for (const { then } of schema.allOf ?? []) {
   });
 }
 
-Deno.test("the pages of shadow, mirror and guard describe all of their counters", () => {
+Deno.test("the pages of shadow, mirror, guard and fence describe all of their counters", () => {
   for (
     const [name, counters] of [
       ["shadow", shadowCounters],
       ["mirror", mirrorCounters],
       ["guard", guardCounters],
+      ["fence", fenceCounters],
     ] as const
   ) {
     const words = marked(section(readPage(`t2cp-${name}.8`), "EVENTS"), "Va");
