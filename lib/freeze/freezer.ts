@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { type Batch, BpfMap } from "../../ffi/bpf_map.ts";
+import type { Batch, BpfMap } from "../../ffi/bpf_map.ts";
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { SystemError } from "../../ffi/errno.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { PacketSocket, VNET_HEADER } from "../../ffi/packet_socket.ts";
+import { interfaceIndex } from "../../ffi/tc.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { FLOW, FLOW_KEY, MARK_INJECTED, Mode } from "../flow/layout.ts";
 import { Injection } from "../heal/injection.ts";
@@ -53,7 +54,7 @@ export interface Freeze {
 export interface Thaw {
   /** How many flows were frozen. */
   flows: number;
-  /** Resolves once their clients have been told for the last time. */
+  /** Resolves once their clients have been told for the last time; to be awaited before the freezer is closed. */
   done: Promise<void>;
 }
 
@@ -66,6 +67,7 @@ export class Freezer implements Disposable {
   /** Frames that could not be sent, so far. */
   unsent = 0;
   readonly #runDir: string;
+  readonly #ifindex: number;
   readonly #maps: Map<string, BpfMap>;
   readonly #control: Control;
   readonly #wire: PacketSocket;
@@ -88,6 +90,7 @@ export class Freezer implements Disposable {
   ) {
     this.#runDir = runDir;
     this.interface = record.interface;
+    this.#ifindex = interfaceIndex(record.interface);
     this.services = record.services;
     this.#maps = maps;
     this.#opened = opened;
@@ -128,7 +131,8 @@ export class Freezer implements Disposable {
 
   /** Whether the shadow is still the one that this was prepared for. */
   isCurrent(): boolean {
-    return isPinned(shadowKind, this.#runDir, this.map("control"));
+    return isPinned(shadowKind, this.#runDir, this.map("control")) &&
+      interfaceIndex(this.interface) === this.#ifindex;
   }
 
   /** The mode that the host is in. Only in shadow mode is anything frozen. */
@@ -165,7 +169,9 @@ export class Freezer implements Disposable {
     const end = now + millis(lease);
     if (!this.#control.moveFrozenUntil(before, earlier(now + millis(GRACE), end))) throw busy();
     this.#end = end;
-    for (const place of places) {
+    for (const [index, place] of places.entries()) {
+      // Many flows take longer than the grace.
+      if (index % 256 === 255) this.renew();
       // From here on another process talks to the clients.
       if (this.mode !== Mode.SHADOW) break;
       // First the replica acknowledges what it may have kept for itself so far.
@@ -313,10 +319,13 @@ export class Freezer implements Disposable {
       flows: new DataView(new ArrayBuffer(FLOW.size)),
       at: 0,
     };
+    // The programs keep it: it is no segment.
+    this.#buffer.set(nothing, VNET_HEADER);
+    const unheard = this.#buffer.subarray(0, VNET_HEADER + nothing.length);
     for (let i = 0; i < REHEARSALS; i++) {
       injection.probe(place, false);
-      // Of no flow that there is: the programs keep it.
-      this.#advertise(place);
+      this.#frames.build(place.keys, 0, place.flows, 0, TEMPLATE);
+      this.#wire.send(unheard);
       isSelected(EVERY_FLOW, this.#batch.keys, 0);
       this.#batch = this.map("flows").entries(this.#batch);
     }

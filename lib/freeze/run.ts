@@ -49,7 +49,7 @@ export interface FreezeStreams {
 
 /** How long the clients are watched, in milliseconds, and how often. */
 const WATCH = 250;
-const LOOK = 10;
+const LOOK = 25;
 
 /**
  * Runs to the end of the input, and to the end of the freeze.

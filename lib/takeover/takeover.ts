@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { join } from "node:path";
-import { type Batch, BpfMap } from "../../ffi/bpf_map.ts";
+import type { Batch, BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { interfaceIndex } from "../../ffi/tc.ts";
 import { addressesOf } from "../claim/addresses.ts";
@@ -23,14 +22,8 @@ import {
   Mode,
   readFlowKey,
 } from "../flow/layout.ts";
-import { openPinnedMaps } from "../program/instance.ts";
-import {
-  HEALER,
-  type InstanceRecord,
-  isLockTaken,
-  pinDir,
-  readRecord,
-} from "../program/run_dir.ts";
+import { isPinned, openPinnedMaps } from "../program/instance.ts";
+import { HEALER, type InstanceRecord, isLockTaken, readRecord } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";
 import { nobodysFrame } from "./frames.ts";
 import {
@@ -156,13 +149,8 @@ export class Takeover implements Disposable {
 
   /** Whether the shadow is still the one that this was prepared for. */
   isCurrent(): boolean {
-    try {
-      using pinned = BpfMap.openPinned(join(pinDir(this.runDir, shadowKind.name), "control"));
-      return pinned.info.id === this.map("control").info.id &&
-        interfaceIndex(this.interface) === this.#ifindex;
-    } catch {
-      return false;
-    }
+    return isPinned(shadowKind, this.runDir, this.map("control")) &&
+      interfaceIndex(this.interface) === this.#ifindex;
   }
 
   /** The mode that the host is in. */
