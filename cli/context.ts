@@ -5,7 +5,7 @@
  */
 import { Emitter } from "../lib/event.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
-import { NdjsonWriter } from "../lib/ndjson.ts";
+import { NdjsonWriter, type Sink } from "../lib/ndjson.ts";
 
 /** How long a stopping command waits for a reader that does not read, in milliseconds. */
 const LAST_WORDS = 1000;
@@ -33,9 +33,9 @@ export interface Output {
   close(): Promise<void>;
 }
 
-/** Opens stdout for the events of command `by`, and handles the stop signals from now on. */
-export function openOutput(by: string): Output {
-  const writer = new NdjsonWriter(Deno.stdout);
+/** Opens stdout, or another sink, for the events of command `by`, and handles the stop signals from now on. */
+export function openOutput(by: string, sink: Sink = Deno.stdout): Output {
+  const writer = new NdjsonWriter(sink);
   const emitter = new Emitter(by, writer);
   const signals = stopSignal();
   return {
@@ -51,12 +51,15 @@ export function openOutput(by: string): Output {
   };
 }
 
-/** Runs `work` with stdout for the events of command `by`; its own error counts more than the output's. */
+/**
+ * Runs `work` with stdout, or another sink, for the events of command `by`; its own error counts more than the output's.
+ */
 export async function withOutput(
   by: string,
   work: (output: Output) => Promise<void>,
+  sink?: Sink,
 ): Promise<void> {
-  const output = openOutput(by);
+  const output = openOutput(by, sink);
   try {
     await work(output);
   } catch (error) {

@@ -10,6 +10,7 @@ import { MIN_ROTATE_SIZE } from "../lib/capture/file_series.ts";
 import { MAX_SNAPLEN } from "../lib/capture/writer.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import type { FileOptions } from "../lib/recorder/capture_files.ts";
+import { runFollow } from "../lib/recorder/follow.ts";
 import { runOffline } from "../lib/recorder/offline.ts";
 import { runRecord } from "../lib/recorder/run.ts";
 import { withOutput } from "./context.ts";
@@ -27,6 +28,7 @@ import {
 interface Flags {
   interface?: string;
   read?: string;
+  follow: boolean;
   service: Service[];
   backup?: string;
   budget: number;
@@ -44,6 +46,7 @@ interface Flags {
   snaplen?: number;
 }
 
+const APPLICATION = `t2cp ${manifest.version}`;
 const MIB = 1 << 20;
 const MIN_BUDGET = 4 * MIB;
 /** The kernel's ring unless given: a quarter of the budget, and not more than this. */
@@ -64,6 +67,7 @@ function parseHost(text: string): string {
 }
 
 async function record(flags: Flags): Promise<void> {
+  if (flags.follow) return await follow(flags);
   if (flags.read !== undefined) return await readFile(flags, flags.read);
   if (flags.interface === undefined) {
     throw new Failure(ExitStatus.USAGE, `Flag "--interface" or "--read" is needed`, {
@@ -71,7 +75,7 @@ async function record(flags: Flags): Promise<void> {
     });
   }
   const { budget } = flags;
-  const buffer = flags.buffer ?? Math.max(MIN_BUFFER, Math.min(MAX_BUFFER, budget / 4));
+  const buffer = bufferSize(flags);
   if (buffer > budget / 2) {
     throw new Failure(ExitStatus.USAGE, "The kernel's ring takes more than half of the budget", {
       mend: "give a larger --budget or a smaller --buffer",
@@ -88,6 +92,43 @@ async function record(flags: Flags): Promise<void> {
     files: fileOptions(flags),
   };
   await withOutput("record", ({ emitter, stop }) => runRecord(options, emitter, stop));
+}
+
+/** The kernel's ring. */
+function bufferSize({ buffer, budget }: Flags): number {
+  return buffer ?? Math.max(MIN_BUFFER, Math.min(MAX_BUFFER, budget / 4));
+}
+
+async function follow(flags: Flags): Promise<void> {
+  const { interface: name, read, window } = flags;
+  if (name === undefined) {
+    throw new Failure(ExitStatus.USAGE, `Flag "--interface" is needed with "--follow"`, {
+      mend: "t2cp record --follow --interface eth0 --service 10.0.0.1:80",
+    });
+  }
+  const other = read ?? window ?? fileOptions(flags);
+  if (other !== undefined || flags.flows) {
+    throw new Failure(ExitStatus.USAGE, `With "--follow" nothing is kept, read or filed`, {
+      mend: "leave out --read, --window, --flows and --write, or start a second t2cp record",
+    });
+  }
+  if (Deno.stdout.isTerminal()) {
+    throw new Failure(ExitStatus.USAGE, "A capture is not for a terminal", {
+      mend: "pipe it, as in t2cp record --follow … | t2cp replay - --to staging:80",
+    });
+  }
+  const options = {
+    ...flags,
+    interface: name,
+    services: flags.service,
+    buffer: bufferSize(flags),
+    application: APPLICATION,
+  };
+  await withOutput(
+    "record",
+    ({ emitter, stop }) => runFollow(options, Deno.stdout, emitter, stop),
+    Deno.stderr,
+  );
 }
 
 async function readFile(flags: Flags, file: string): Promise<void> {
@@ -131,7 +172,7 @@ function fileOptions(flags: Flags): FileOptions | undefined {
     keep,
     rotateExec,
     snaplen: snaplen ?? MAX_SNAPLEN,
-    application: `t2cp ${manifest.version}`,
+    application: APPLICATION,
   };
 }
 
@@ -157,6 +198,12 @@ export const command: Command<CommandContext> = buildCommand({
         brief: "Capture file to read instead, - for stdin: pcap, pcapng, also gzip, zstd",
         placeholder: "FILE",
         optional: true,
+      },
+      follow: {
+        kind: "boolean",
+        brief: "Write what is captured to stdout, as pcapng, for t2cp replay; events go to stderr",
+        default: false,
+        withNegated: false,
       },
       service: serviceFlag,
       backup: {
@@ -251,6 +298,7 @@ Example, on the gateway:
   t2cp record --interface br0 --backup 10.77.0.12 --service 10.77.0.100:80
   t2cp record --interface br0 --backup 10.77.0.12 --service 10.77.0.100:80 \\
     --write /var/spool/t2cp --rotate-size 100M --keep 20 --rotate-exec 'zstd -q --rm'
-  t2cp record --read old.pcapng.zst --service 10.77.0.100:80 --flows`,
+  t2cp record --read old.pcapng.zst --service 10.77.0.100:80 --flows
+  t2cp record --follow --interface br0 --service 10.77.0.100:80 | t2cp replay - --to staging:80`,
   },
 });

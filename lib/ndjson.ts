@@ -347,7 +347,8 @@ function encode(batch: readonly (string | Uint8Array)[]): Uint8Array {
   return whole;
 }
 
-async function writeAll(sink: Sink, bytes: Uint8Array): Promise<void> {
+/** Writes all of `bytes`, in as many parts as it takes. */
+export async function writeAll(sink: Sink, bytes: Uint8Array): Promise<void> {
   let at = 0;
   while (at < bytes.length) {
     try {

@@ -15,6 +15,12 @@ import {
   sectionHeader,
   type SectionInfo,
 } from "./blocks.ts";
+import {
+  type BlockOutput,
+  type OutputCounters,
+  STATISTICS_INTERVAL,
+  STATISTICS_SIZE,
+} from "./block_output.ts";
 import { FileNames, newestFile, removeOldest } from "./file_ring.ts";
 import { mendFile } from "./mend.ts";
 import { OutputFile } from "./output_file.ts";
@@ -23,12 +29,6 @@ import { type HookBounds, RotateHook } from "./rotate_hook.ts";
 
 /** The smallest bound of a file's size that is allowed: a batch of frames must fit. */
 export const MIN_ROTATE_SIZE = 1 << 20;
-
-/** The largest statistics block, in bytes; a batch that is written has room for one. */
-export const STATISTICS_SIZE = 256;
-
-/** How often there is a statistics block while frames come, in milliseconds. */
-const STATISTICS_INTERVAL = 1000;
 
 /** How long after a failure the next try is made, in milliseconds: twice as long each time, up to the last. */
 const RETRY = { first: 1000, last: 30_000 };
@@ -58,19 +58,13 @@ export interface SeriesOptions {
 }
 
 /** What was written and what was not, since the start. */
-export interface SeriesCounters {
+export interface SeriesCounters extends OutputCounters {
   /** Files that were begun. */
   files: number;
-  /** Frames that are in files. */
-  frames: number;
-  /** Bytes of all files. */
-  bytes: number;
-  /** Frames that are in no file, because the disk was full, broken or too slow. */
-  lost: number;
 }
 
 /** The files of one run. A disk that fails costs frames, which are counted, and nothing else. */
-export class FileSeries {
+export class FileSeries implements BlockOutput {
   /** What was written and what was not. */
   readonly counters: SeriesCounters = { files: 0, frames: 0, bytes: 0, lost: 0 };
   readonly #options: SeriesOptions;

@@ -20,6 +20,7 @@ const SECTION_START = 12;
 /** Bytes of a block's body before its options or its frame. */
 const SECTION_BODY = 16;
 const INTERFACE_BODY = 8;
+const STATISTICS_BODY = 12;
 /** An interface costs memory until its section ends. */
 const MAX_INTERFACES = 1 << 16;
 
@@ -29,6 +30,8 @@ interface Interface {
   /** 0 where frames are whole. */
   snaplen: number;
   clock: InterfaceClock;
+  /** Frames that its last statistics say were lost. */
+  lost: number;
 }
 
 /** Whether the four bytes at the start of `view` begin a pcapng. */
@@ -103,6 +106,8 @@ export class PcapngReader extends CaptureReader {
         return this.#simplePacket();
       case BlockType.INTERFACE_DESCRIPTION:
         return this.#interfaceDescription();
+      case BlockType.INTERFACE_STATISTICS:
+        return this.#interfaceStatistics();
       case BlockType.SECTION_HEADER:
         return this.#sectionHeader();
     }
@@ -170,11 +175,46 @@ export class PcapngReader extends CaptureReader {
     if (this.#interfaces.length >= MAX_INTERFACES) {
       throw this.bad(`describes one interface more than ${MAX_INTERFACES}`);
     }
-    const { view } = this.window;
-    const little = this.#little;
     let resolution: number | undefined;
     let offset: number | undefined;
-    let at = this.#body + INTERFACE_BODY;
+    const { view } = this.window;
+    const little = this.#little;
+    this.#options(INTERFACE_BODY, (code, size, value) => {
+      if (code === OptionCode.IF_TSRESOL && size >= 1) resolution = view.getUint8(value);
+      if (code === OptionCode.IF_TSOFFSET && size >= 8) {
+        offset = Number(view.getBigInt64(value, little));
+      }
+    });
+    this.#interfaces.push({
+      linkType: view.getUint16(this.#body, little),
+      snaplen: view.getUint32(this.#body + 4, little),
+      clock: new InterfaceClock(resolution, offset),
+      lost: 0,
+    });
+    return false;
+  }
+
+  #interfaceStatistics(): boolean {
+    this.#requireBody(STATISTICS_BODY);
+    const { view } = this.window;
+    const counted = this.#interfaces[view.getUint32(this.#body, this.#little)];
+    // Statistics of an interface that nobody described harm nobody.
+    if (counted === undefined) return false;
+    let lost = 0;
+    this.#options(STATISTICS_BODY, (code, size, value) => {
+      const losses = code === OptionCode.ISB_IFDROP || code === OptionCode.ISB_OSDROP;
+      if (losses && size >= 8) lost += Number(view.getBigUint64(value, this.#little));
+    });
+    this.lost += Math.max(0, lost - counted.lost);
+    counted.lost = lost;
+    return false;
+  }
+
+  /** Tells of each option of the present block, which has `before` bytes in front of them. */
+  #options(before: number, tell: (code: number, size: number, value: number) => void): void {
+    const { view } = this.window;
+    const little = this.#little;
+    let at = this.#body + before;
     while (at + 4 <= this.#bodyEnd) {
       const code = view.getUint16(at, little);
       const size = view.getUint16(at + 2, little);
@@ -183,18 +223,9 @@ export class PcapngReader extends CaptureReader {
       if (value + size > this.#bodyEnd) {
         throw this.bad(`has an option ${code} of ${size} bytes, longer than the block`);
       }
-      if (code === OptionCode.IF_TSRESOL && size >= 1) resolution = view.getUint8(value);
-      if (code === OptionCode.IF_TSOFFSET && size >= 8) {
-        offset = Number(view.getBigInt64(value, little));
-      }
+      tell(code, size, value);
       at = value + (size + 3 & ~3);
     }
-    this.#interfaces.push({
-      linkType: view.getUint16(this.#body, little),
-      snaplen: view.getUint32(this.#body + 4, little),
-      clock: new InterfaceClock(resolution, offset),
-    });
-    return false;
   }
 
   #requireBody(least: number): void {

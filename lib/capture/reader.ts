@@ -40,6 +40,8 @@ export abstract class CaptureReader {
   interfaceId = 0;
   /** How many frames there were so far, this one included. */
   frames = 0;
+  /** How many frames the capture itself says were lost when it was made, so far. */
+  lost = 0;
   /** How many blocks there were so far; for a pcap, records and the file header. */
   protected block = 0;
   /** How many bytes must be in the window for the next step. */

@@ -1,14 +1,10 @@
 /**
- * Writing of captured frames to pcapng files, beside the capture.
+ * Writing of captured frames as pcapng, beside the capture.
  *
  * @module
  */
-import {
-  FileSeries,
-  type SeriesCounters,
-  type SeriesOptions,
-  STATISTICS_SIZE,
-} from "./file_series.ts";
+import { type BlockOutput, type OutputCounters, STATISTICS_SIZE } from "./block_output.ts";
+import { FileSeries, type SeriesCounters, type SeriesOptions } from "./file_series.ts";
 import { PacketBatch, packetSize, Stamp } from "./packet_batch.ts";
 
 /** The largest part of a frame that is kept, in bytes: libpcap's MAXIMUM_SNAPLEN, which readers expect. */
@@ -16,10 +12,30 @@ export const MAX_SNAPLEN = 262_144;
 
 /** A batch is written once it has so many bytes. Each write is handed to a thread, which costs as much as 200 frames. */
 const BATCH = 1 << 20;
-/** How many bytes of batches may wait for a slow disk. */
+/** How many bytes of batches may wait for a slow output. */
 const MAX_WAITING = 32 << 20;
-/** After this time at most, what is in a batch is written; in milliseconds. */
+/** After this time at most, what is in a batch is written to a file; in milliseconds. */
 const FLUSH_INTERVAL = 100;
+
+/** Settings of {@linkcode CaptureWriter}. */
+export interface WriterSettings {
+  /** Only so many bytes of a frame are written. */
+  snaplen: number;
+  /** A batch is written once it has so many bytes. */
+  batch: number;
+  /** After this time at most, what is in a batch is written; in milliseconds. */
+  interval: number;
+  /** Told that the output is too slow, and that it has caught up. */
+  warn: (message: string) => void;
+  /** What to say then; the second gets the number of frames that were lost. */
+  words: { slow: string; caughtUp: (lost: number) => string };
+}
+
+const FILE_WORDS = {
+  slow: "The disk is too slow for the capture files: frames are not written at present",
+  caughtUp: (lost: number) =>
+    `The disk has caught up with the capture; ${lost} frames are in no file`,
+};
 
 /**
  * Takes one frame: `captured` of its bytes stand in `memory` from `at` on, and on the wire it had `length`. `seconds`
@@ -35,16 +51,14 @@ export type FrameSink = (
 ) => void;
 
 /**
- * Takes frames and writes them in the background, whole blocks, many at once and at least ten times a second. A slow
- * disk costs frames in the files, which are counted, and nothing else.
+ * Takes frames and writes them in the background, whole blocks, many at once and several times a second at least. A slow
+ * output costs frames in it, which are counted, and nothing else.
  */
-export class CaptureWriter implements AsyncDisposable {
+export class CaptureWriter<C extends OutputCounters = SeriesCounters> implements AsyncDisposable {
   /** Takes a frame; its memory may change as soon as this returns. */
   readonly receive: FrameSink;
-  readonly #series: FileSeries;
-  readonly #warn: (message: string) => void;
-  readonly #snaplen: number;
-  readonly #batchSize: number;
+  readonly #output: BlockOutput & { readonly counters: C };
+  readonly #settings: WriterSettings;
   readonly #stamp = new Stamp();
   readonly #timer: ReturnType<typeof setInterval>;
   /** The batch that takes frames; undefined while every batch waits to be written. */
@@ -55,39 +69,42 @@ export class CaptureWriter implements AsyncDisposable {
   #writing: Promise<void> | undefined;
   #received = 0;
   #closed = false;
-  /** What was lost when the disk became too slow, while it is. */
+  /** What was lost when the output became too slow, while it is. */
   #lostBefore: number | undefined;
 
-  private constructor(series: FileSeries, options: SeriesOptions) {
-    this.#series = series;
-    this.#warn = options.warn;
-    this.#snaplen = options.interface.snaplen;
-    this.#batchSize = Math.min(BATCH, (options.rotateSize ?? Infinity) / 4);
+  /** Writes to `output`, which it closes with itself. */
+  constructor(output: BlockOutput & { readonly counters: C }, settings: WriterSettings) {
+    this.#output = output;
+    this.#settings = settings;
     this.#batch = this.#take();
-    this.#timer = setInterval(() => this.#flush(), FLUSH_INTERVAL);
+    this.#timer = setInterval(() => this.#flush(), settings.interval);
     this.receive = (memory, at, captured, length, seconds, nanos) => {
       this.#received++;
       const batch = this.#batch;
       if (batch === undefined) return this.#lose();
-      batch.add(memory, at, Math.min(captured, this.#snaplen), length, seconds, nanos);
-      if (batch.length >= this.#batchSize) this.#submit(batch);
+      batch.add(memory, at, Math.min(captured, settings.snaplen), length, seconds, nanos);
+      if (batch.length >= settings.batch) this.#submit(batch);
     };
   }
 
   /**
-   * Begins the first file.
+   * Begins the first file of a series.
    *
    * @throws {Failure} where that cannot be
    */
   static async open(options: SeriesOptions): Promise<CaptureWriter> {
     const snaplen = Math.min(options.interface.snaplen, MAX_SNAPLEN);
     const cut = { ...options, interface: { ...options.interface, snaplen } };
-    return new CaptureWriter(await FileSeries.open(cut), cut);
+    const series = await FileSeries.open(cut);
+    const batch = Math.min(BATCH, (options.rotateSize ?? Infinity) / 4);
+    const { warn } = options;
+    const interval = FLUSH_INTERVAL;
+    return new CaptureWriter(series, { snaplen, batch, interval, warn, words: FILE_WORDS });
   }
 
   /** What was written and what was not, since the start. */
-  get counters(): Readonly<SeriesCounters> {
-    return this.#series.counters;
+  get counters(): Readonly<C> {
+    return this.#output.counters;
   }
 
   /** How many frames were received. */
@@ -95,7 +112,7 @@ export class CaptureWriter implements AsyncDisposable {
     return this.#received;
   }
 
-  /** Writes what is left, and ends the last file. Nothing may be received afterwards. */
+  /** Writes what is left, and closes the output. Nothing may be received afterwards. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -103,7 +120,7 @@ export class CaptureWriter implements AsyncDisposable {
     await this.#writing;
     this.#flush();
     await this.#writing;
-    await this.#series.close();
+    await this.#output.close();
   }
 
   /** The same as {@linkcode CaptureWriter.close}. */
@@ -111,12 +128,12 @@ export class CaptureWriter implements AsyncDisposable {
     await this.close();
   }
 
-  /** Writes what there is, unless a write is under way: a slow disk is not given small batches. */
+  /** Writes what there is, unless a write is under way: a slow output is not given small batches. */
   #flush(): void {
     const batch = this.#batch;
     if (this.#writing !== undefined) return;
     if (batch !== undefined && batch.length > 0) this.#submit(batch);
-    else if (this.#series.isRotationDue(performance.now())) this.#writing = this.#write();
+    else if (this.#output.isRotationDue(performance.now())) this.#writing = this.#write();
   }
 
   #submit(batch: PacketBatch): void {
@@ -128,18 +145,18 @@ export class CaptureWriter implements AsyncDisposable {
   /** An empty batch, or undefined where there may be no more. */
   #take(): PacketBatch | undefined {
     const free = this.#free.pop();
-    const full = this.#batches * this.#batchSize >= MAX_WAITING;
+    const full = this.#batches * this.#settings.batch >= MAX_WAITING;
     if (free !== undefined || full) return free;
     this.#batches++;
-    const capacity = this.#batchSize + packetSize(this.#snaplen) + STATISTICS_SIZE;
+    const capacity = this.#settings.batch + packetSize(this.#settings.snaplen) + STATISTICS_SIZE;
     return new PacketBatch(capacity, this.#stamp);
   }
 
   async #write(): Promise<void> {
-    await this.#series.rotateIfDue();
+    await this.#output.rotateIfDue();
     while (this.#full.length > 0) {
       const batch = this.#full.shift()!;
-      await this.#series.write(batch);
+      await this.#output.write(batch);
       batch.clear();
       this.#free.push(batch);
       this.#batch ??= this.#take();
@@ -149,10 +166,10 @@ export class CaptureWriter implements AsyncDisposable {
   }
 
   #lose(): void {
-    const { counters } = this.#series;
+    const { counters } = this.#output;
     if (this.#lostBefore === undefined) {
       this.#lostBefore = counters.lost;
-      this.#warn("The disk is too slow for the capture files: frames are not written at present");
+      this.#settings.warn(this.#settings.words.slow);
     }
     counters.lost++;
   }
@@ -161,6 +178,6 @@ export class CaptureWriter implements AsyncDisposable {
     if (this.#lostBefore === undefined) return;
     const lost = this.counters.lost - this.#lostBefore;
     this.#lostBefore = undefined;
-    this.#warn(`The disk has caught up with the capture; ${lost} frames are in no file`);
+    this.#settings.warn(this.#settings.words.caughtUp(lost));
   }
 }

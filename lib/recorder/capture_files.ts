@@ -5,6 +5,7 @@
  */
 import type { Capture } from "../../ffi/capture.ts";
 import { formatService, type Service } from "../address.ts";
+import type { InterfaceInfo, SectionInfo } from "../capture/blocks.ts";
 import type { SeriesOptions } from "../capture/file_series.ts";
 import { CaptureWriter } from "../capture/writer.ts";
 import type { Emitter } from "../event.ts";
@@ -43,25 +44,33 @@ export async function openCaptureFiles(
   capture: Capture,
   emitter: Emitter,
 ): Promise<CaptureWriter> {
-  const services = origin.services.map(formatService).join(", ");
   const writer = await CaptureWriter.open({
     ...options,
-    section: {
-      hardware: Deno.build.arch,
-      os: `Linux ${Deno.osRelease()}`,
-      application: options.application,
-    },
-    interface: {
-      name: origin.interface,
-      linkType: capture.link === LinkType.RAW_DLT ? LinkType.RAW : capture.link,
-      snaplen: options.snaplen,
-      filter: filterText(origin),
-      comment: origin.services.length === 1 ? `Service ${services}` : `Services ${services}`,
-    },
+    ...originInfo(origin, capture.link, options.snaplen, options.application),
     statistics: () => ({ ...capture.stats(), delivered: writer.received }),
     warn: (message) => emitter.emit("warning", { message }),
   });
   return writer;
+}
+
+/** What a capture says of its origin; `link` is the interface's link type. */
+export function originInfo(
+  origin: Origin,
+  link: number,
+  snaplen: number,
+  application: string,
+): { section: SectionInfo; interface: InterfaceInfo } {
+  const services = origin.services.map(formatService).join(", ");
+  return {
+    section: { hardware: Deno.build.arch, os: `Linux ${Deno.osRelease()}`, application },
+    interface: {
+      name: origin.interface,
+      linkType: link === LinkType.RAW_DLT ? LinkType.RAW : link,
+      snaplen,
+      filter: filterText(origin),
+      comment: origin.services.length === 1 ? `Service ${services}` : `Services ${services}`,
+    },
+  };
 }
 
 /** The counters of `stats`. */

@@ -5,24 +5,20 @@
  */
 import { runRealtime } from "../../ffi/scheduler.ts";
 import { join } from "node:path";
-import { Capture, type FrameReceiver } from "../../ffi/capture.ts";
-import { PcapError } from "../../ffi/libpcap.ts";
+import type { FrameReceiver } from "../../ffi/capture.ts";
 import { reserveMemory } from "../../ffi/mapping.ts";
-import { interfaceIndex } from "../../ffi/tc.ts";
 import { formatMac, formatService, type Service } from "../address.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
-import { ExitStatus, Failure } from "../failure.ts";
-import { largestOffload } from "../host/links.ts";
 import { resolveMac } from "../mirror/neighbour.ts";
-import { LinkType } from "../packet/link.ts";
 import { StatsTimer } from "../program/events.ts";
 import { requireInterface } from "../program/instance.ts";
 import { makeRunDir, takeLock } from "../program/run_dir.ts";
 import { requireHandled } from "../program/services.ts";
 import { fileCounters, type FileOptions, openCaptureFiles } from "./capture_files.ts";
-import { HEADERS, serviceFilters } from "./filter.ts";
+import { HEADERS } from "./filter.ts";
 import { drain, pump } from "./intake.ts";
+import { LossWatch, openServiceCapture, reportDown } from "./live.ts";
 import { Recorder } from "./recorder.ts";
 import { rehearseRequests } from "./rehearsal.ts";
 import { flowEvents } from "./report.ts";
@@ -33,16 +29,8 @@ export const RECORD_SOCKET = "record.sock";
 
 /** How often flows and counters are looked at, in milliseconds. */
 const LOOK = 100;
-/** How long the kernel gathers frames, in milliseconds. */
-const DELAY = 1;
 /** For this long after a request for bytes, what is captured is taken in without long rests, in milliseconds. */
 const HURRY = 2000;
-/** Milliseconds between two warnings of one kind. */
-const WARNING_PAUSE = 1000;
-/** The most that is taken of a frame, as libpcap does. */
-const MAX_SNAPLEN = 262_144;
-/** Ethernet's header with two tags. */
-const LINK_HEADER = 22;
 
 /** Settings of {@linkcode runRecord}. */
 export interface RecordOptions {
@@ -90,7 +78,9 @@ export async function runRecord(
     : formatMac(await resolveMac(options.backup, options.interface));
   makeRunDir(runDir);
   using _lock = takeLock(runDir, "record");
-  using capture = openCapture(options, backup);
+  // Files are for later use: with what the services answered.
+  const serverSnaplen = Math.max(options.files?.snaplen ?? 0, HEADERS);
+  using capture = openServiceCapture({ ...options, except: backup, serverSnaplen });
   const recorder = new Recorder({
     services: options.services,
     budget: options.budget - options.buffer,
@@ -162,68 +152,4 @@ export async function runRecord(
   look();
   await writer?.close();
   stats.emit();
-}
-
-/** Where the interface has gone, nothing will come any more. */
-function reportDown(name: string, emitter: Emitter): void {
-  if (interfaceIndex(name) === 0) {
-    throw new Failure(ExitStatus.UNAVAILABLE, `Interface "${name}" has gone`, {
-      mend: "start t2cp record again when it is back",
-    });
-  }
-  emitter.emit("warning", { message: `Interface "${name}" went down; nothing is captured` });
-}
-
-function openCapture(options: RecordOptions, backup: string | undefined): Capture {
-  const filters = (link: number) => {
-    // Other links have a header that only libpcap's own captures show.
-    if (link !== LinkType.ETHERNET && link !== LinkType.RAW_DLT) {
-      throw new Failure(
-        ExitStatus.UNAVAILABLE,
-        `Interface "${options.interface}" has link type ${link}, which cannot be read`,
-        { mend: "name one with Ethernet or IP" },
-      );
-    }
-    const { services, filter } = options;
-    // Files are for later use: with what the services answered.
-    const serverSnaplen = Math.max(options.files?.snaplen ?? 0, HEADERS);
-    const except = backup;
-    return serviceFilters({ services, filter, except, snaplen: MAX_SNAPLEN, serverSnaplen }, link);
-  };
-  const { interface: name, buffer } = options;
-  try {
-    const largest = Math.min(largestOffload() + LINK_HEADER, MAX_SNAPLEN);
-    return new Capture(name, { filters, bufferSize: buffer, largest, delay: DELAY });
-  } catch (error) {
-    if (!(error instanceof PcapError) || !error.message.includes("filter")) throw error;
-    throw new Failure(ExitStatus.USAGE, error.message, {
-      mend: "see pcap-filter(7)",
-      cause: error,
-    });
-  }
-}
-
-/** Says at once when the kernel drops frames, and at most once a second from then on. */
-class LossWatch {
-  readonly #emitter: Emitter;
-  readonly #interface: string;
-  #seen = 0;
-  #quietUntil = -Infinity;
-
-  constructor(emitter: Emitter, interfaceName: string) {
-    this.#emitter = emitter;
-    this.#interface = interfaceName;
-  }
-
-  look(dropped: number, now: number): void {
-    const count = dropped - this.#seen;
-    if (count <= 0 || now < this.#quietUntil) return;
-    this.#seen = dropped;
-    this.#quietUntil = now + WARNING_PAUSE;
-    this.#emitter.emit("warning", {
-      message: `The capture on interface "${this.#interface}" lost ${count} frames`,
-      counter: "kernel_dropped",
-      count,
-    });
-  }
 }
