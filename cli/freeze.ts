@@ -126,7 +126,7 @@ export const command: Command<CommandContext> = buildCommand({
       target: {
         kind: "parsed",
         parse: parseName,
-        brief: "Name of the watched host whose events count, all unless given; may be repeated",
+        brief: "Name of the watched host whose events count, any unless given; may be repeated",
         placeholder: "NAME",
         variadic: true,
         optional: true,

@@ -99,7 +99,9 @@ class Work implements Disposable {
   /** Acts on what the event says. */
   onEvent(event: Event): void {
     const { on, targets } = this.#options;
-    if (targets.length > 0 && !targets.some((name) => name === event.target)) return;
+    const { target } = event;
+    // What names none is about the service: active.
+    if (targets.length > 0 && target !== undefined && !targets.includes(target as string)) return;
     if (event.type === "recovered") this.#recovered.abort();
     if (event.type !== on || this.#running !== undefined) return;
     this.#recovered = new AbortController();
@@ -121,7 +123,7 @@ class Work implements Disposable {
       this.freezer[Symbol.dispose]();
       this.freezer = next;
     }
-    if (this.#options.thaw) await this.#thaw(this.#options.on === undefined ? "asked" : "active");
+    if (this.#options.thaw) await this.#thaw(this.#options.on ?? "asked");
     else await this.#freeze(trigger);
   }
 

@@ -51,7 +51,7 @@ export interface FrozenStoppedFields {
 export interface ThawedFields {
   /** How many flows were frozen. */
   flows: number;
-  /** Why: `asked`, `active`, `lease`, `recovered`, `stopped`. */
+  /** Why: the type of an event, such as `active` or `recovered`; `asked`, `lease`, `stopped`. */
   reason: string;
 }
 
@@ -80,7 +80,7 @@ export const takeoverEvents: Descriptions<TakeoverEvents> = {
   }),
   "thawed": essential("The clients of frozen flows are told that the window is open again", {
     flows: count("How many flows were frozen"),
-    reason: text("Why: asked, active, lease, recovered or stopped"),
+    reason: text("Why: the type of an event, such as active; or asked, lease or stopped"),
   }),
   "active": essential("The backup has taken over and answers the clients", {
     trigger: v.optional(instant("When the event came that asked for it")),
