@@ -4,35 +4,20 @@
  *
  * @module
  */
-import { SystemError } from "../../ffi/errno.ts";
 import { type Injector, PcapError } from "../../ffi/libpcap.ts";
 import { PacketReceiver } from "../../ffi/packet_receiver.ts";
 import { Poller } from "../../ffi/poller.ts";
 import { type Datagram, UdpSocket } from "../../ffi/udp.ts";
-import { familyOf, formatMac, from16Bytes, parseMac, to16Bytes } from "../address.ts";
+import { formatMac, from16Bytes, parseMac } from "../address.ts";
 import type { Emitter } from "../event.ts";
 import type { Failure } from "../failure.ts";
 import { macOf } from "../host/links.ts";
 import { ECHO_PROTOCOL } from "../probe/icmp.ts";
 import { Agenda, ANNOUNCE, type AnnounceOptions } from "./agenda.ts";
-import { Echo, plainBytes } from "./echo.ts";
-import {
-  arpAnnouncement,
-  ArpOperation,
-  arpProbe,
-  Discovery,
-  EtherType,
-  neighbourAdvertisement,
-  neighbourSolicitation,
-  readArp,
-  readDiscovery,
-} from "./frames.ts";
-import { nextHops } from "./next_hops.ts";
+import { ClaimedAddress, type Proof, sourceOfQuestions } from "./claimed_address.ts";
+import { ArpOperation, Discovery, EtherType, readArp, readDiscovery } from "./frames.ts";
 import { placeRefusal, stateRefusal, theseInterfaces } from "./place.ts";
 import { type Rival, Rivals, SILENCE } from "./rivals.ts";
-
-/** What showed that a neighbour sends to this host: a router's echo, or that it asked this host alone for the address. */
-export type Proof = "echo" | "neighbour";
 
 /** How often the surroundings are looked at before the claim, in milliseconds. */
 const LOOK = 1000;
@@ -51,19 +36,6 @@ const WAIT = 250_000;
 const ARP_FRAME = 42;
 const ICMP_CAPACITY = 512;
 
-/** One address. */
-interface Address {
-  text: string;
-  family: 4 | 6;
-  /** Tell the neighbours where it is. */
-  announcements: Uint8Array<ArrayBuffer>[];
-  /** Asks who else has it; undefined where this host has no address to ask from. */
-  question: Uint8Array<ArrayBuffer> | undefined;
-  /** Asks the routers on the way to the clients; undefined once there is a proof, or where nothing can be asked. */
-  echo: Echo | undefined;
-  proof: Proof | undefined;
-}
-
 /** See the module. */
 export class Claim implements Disposable {
   /** The interface that the addresses are claimed on. */
@@ -74,7 +46,7 @@ export class Claim implements Disposable {
   readonly #agenda: Agenda;
   readonly #refreshed: boolean;
   readonly #rivals = new Rivals();
-  readonly #addresses: Address[];
+  readonly #addresses: ClaimedAddress[];
   readonly #opened = new DisposableStack();
   readonly #arp: PacketReceiver | undefined;
   readonly #discovery: UdpSocket | undefined;
@@ -105,20 +77,10 @@ export class Claim implements Disposable {
     this.#agenda = new Agenda(options);
     this.#refreshed = options.refresh > 0;
     this.#mac = formatMac(macOf(name));
-    this.#addresses = addresses.map((text) => ({
-      text,
-      family: familyOf(text)!,
-      announcements: [],
-      question: undefined,
-      echo: undefined,
-      proof: undefined,
-    }));
-    this.#opened.defer(() => {
-      for (const { echo } of this.#addresses) echo?.[Symbol.dispose]();
-    });
-    this.#describe();
+    this.#addresses = addresses.map((text) => this.#opened.use(new ClaimedAddress(text)));
     const has = (family: 4 | 6) => this.#addresses.some((address) => address.family === family);
     try {
+      this.#describe();
       this.#arp = has(4) ? this.#opened.use(this.#openArp()) : undefined;
       this.#discovery = has(6) ? openDiscovery() : undefined;
       this.#opened.defer(() => this.#discovery?.close());
@@ -228,42 +190,11 @@ export class Claim implements Disposable {
     this.#describe();
   }
 
-  /** Makes the frames, and notes the routers. */
   #describe(): void {
     const mac = parseMac(this.#mac);
-    const source = this.#sourceOfQuestions();
-    for (const address of this.#addresses) {
-      const bytes = plainBytes(address.text);
-      this.#prepareEcho(address);
-      if (address.family === 4) {
-        const forms = ["request", "reply"] as const;
-        address.announcements = forms.map((form) => arpAnnouncement(form, bytes, mac));
-        address.question = arpProbe(bytes, mac);
-      } else {
-        address.announcements = [neighbourAdvertisement(bytes, mac)];
-        address.question = source && neighbourSolicitation(bytes, mac, source);
-      }
-    }
-  }
-
-  #prepareEcho(address: Address): void {
-    try {
-      address.echo ??= new Echo(this.interface, address.text);
-      address.echo.hops = nextHops(this.interface, address.family);
-    } catch (error) {
-      // Without it another proof will do; the address may come back to this host, too.
-      if (!(error instanceof SystemError)) throw error;
-    }
-  }
-
-  /** An address of this host alone: a rival that were asked without would tell all, and the neighbours would heed it. */
-  #sourceOfQuestions(): Uint8Array | undefined {
     const claimed = this.#addresses.map(({ text }) => text);
-    const own = theseInterfaces.addresses().filter(({ name, address }) =>
-      name === this.interface && familyOf(address) === 6 && !claimed.includes(address)
-    ).map(({ address }) => address);
-    const chosen = own.find((address) => address.startsWith("fe80:")) ?? own[0];
-    return chosen === undefined ? undefined : to16Bytes(chosen);
+    const source = sourceOfQuestions(this.interface, claimed, theseInterfaces);
+    for (const address of this.#addresses) address.describe(this.interface, mac, source);
   }
 
   /** What came before the claim was said to the former owner, or by it. */
@@ -381,11 +312,11 @@ export class Claim implements Disposable {
     }
   }
 
-  #readEcho(address: Address): void {
+  #readEcho(address: ClaimedAddress): void {
     if (address.echo?.answered()) this.#prove(address, "echo");
   }
 
-  #find(text: string): Address | undefined {
+  #find(text: string): ClaimedAddress | undefined {
     return this.#addresses.find((address) => address.text === text);
   }
 
@@ -398,11 +329,9 @@ export class Claim implements Disposable {
     this.#agenda.defend(now);
   }
 
-  #prove(address: Address, proof: Proof): void {
+  #prove(address: ClaimedAddress, proof: Proof): void {
     if (address.proof !== undefined || this.#began === undefined) return;
-    address.proof = proof;
-    address.echo?.[Symbol.dispose]();
-    address.echo = undefined;
+    address.prove(proof);
     const after_ms = Math.round((performance.now() - this.#began) * 1000) / 1000;
     this.#news.push((emitter) =>
       emitter.emit("claimed", { address: address.text, after_ms, proof })

@@ -43,7 +43,7 @@ export class Keepalived {
   }
 
   /**
-   * Starts both, and waits until the primary has the address. \`interval\` is that of the advertisements, in seconds.
+   * Starts both, and waits until the primary has the address. `interval` is that of the advertisements, in seconds.
    *
    * @throws {Failure} where one does not come up
    */
