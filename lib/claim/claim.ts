@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { SystemError } from "../../ffi/errno.ts";
 import { type Injector, PcapError } from "../../ffi/libpcap.ts";
 import { PacketReceiver } from "../../ffi/packet_receiver.ts";
 import { Poller } from "../../ffi/poller.ts";
@@ -29,7 +30,9 @@ const BATCH = 256;
 const PAST = 4096;
 /** After the takeover, before anything is asked, in milliseconds. */
 const CALM = 10;
-/** Rest after something was read, in milliseconds, so that a flood costs few wake-ups. */
+/** At least so long neighbours and rivals are listened to, in milliseconds after the first announcement. */
+const LISTEN = 1000;
+/** Rest after each wait, in milliseconds, so that a flood costs few wake-ups. */
 const REST = 2;
 /** Longest wait, in microseconds. */
 const WAIT = 250_000;
@@ -101,8 +104,8 @@ export class Claim implements Disposable {
   }
 
   /**
-   * To be asked right before the takeover: why nothing can be claimed as things are; undefined where it can. The interface's state is that of now, where the
-   * addresses are, that of a second ago at most.
+   * To be asked right before the takeover: why nothing can be claimed as things are; undefined where it can. The
+   * interface's state is that of now; where the addresses are, that of a second ago at most.
    */
   get refusal(): Failure | undefined {
     return stateRefusal(this.interface, theseInterfaces) ?? this.#misplaced;
@@ -138,37 +141,55 @@ export class Claim implements Disposable {
    * `stop` is aborted, or once all is announced and `keep` says no.
    */
   async watch(emitter: Emitter, keep: () => boolean, stop: AbortSignal): Promise<void> {
-    let polled: number[] = [];
-    let poller: Poller | undefined;
-    const wake = (): void => poller?.wake();
-    stop.addEventListener("abort", wake);
+    const { unsent } = this;
     await new Promise((resolve) => setTimeout(resolve, CALM));
     clearInterval(this.#timer);
     this.#forgetPast();
     this.#askForEchoes();
     try {
+      await this.#listen(emitter, keep, stop);
+    } catch (error) {
+      // The flows need this process for a while yet.
+      if (!(error instanceof SystemError)) throw error;
+      const message = `Neighbours and rivals are not listened to any more: ${error.message}`;
+      emitter.emit("warning", { message });
+    }
+    if (this.unsent > unsent) {
+      const message = `${this.unsent - unsent} announcements and questions could not be sent`;
+      emitter.emit("warning", { message });
+    }
+    if (this.#rivals.uncounted > 0) {
+      const message = `${this.#rivals.uncounted} claims of further hosts were not looked at`;
+      emitter.emit("warning", { message });
+    }
+  }
+
+  async #listen(emitter: Emitter, keep: () => boolean, stop: AbortSignal): Promise<void> {
+    let polled: number[] = [];
+    let poller: Poller | undefined;
+    const wake = (): void => poller?.wake();
+    stop.addEventListener("abort", wake);
+    try {
       while (!stop.aborted) {
-        const heard = this.#hear();
+        this.#hear();
         this.#act();
         for (const tell of this.#news.splice(0)) tell(emitter);
-        if (this.#agenda.over) this.#doubt(emitter);
-        if (this.#agenda.over && !this.#refreshed && !keep()) break;
+        if (this.#agenda.over && performance.now() >= this.#began! + LISTEN) {
+          this.#doubt(emitter);
+          if (!this.#refreshed && !keep()) break;
+        }
         const fds = this.#fds();
         if (poller === undefined || fds.join() !== polled.join()) {
           await poller?.close();
           poller = new Poller(fds);
           polled = fds;
         }
-        if (heard) await new Promise((resolve) => setTimeout(resolve, REST));
-        else await poller.wait(Math.min(WAIT, (this.#due() - performance.now()) * 1000));
+        await poller.wait(Math.min(WAIT, (this.#due() - performance.now()) * 1000));
+        await new Promise((resolve) => setTimeout(resolve, REST));
       }
     } finally {
       stop.removeEventListener("abort", wake);
       await poller?.close();
-    }
-    if (this.#rivals.uncounted > 0) {
-      const message = `${this.#rivals.uncounted} claims of further hosts were not looked at`;
-      emitter.emit("warning", { message });
     }
   }
 
@@ -253,23 +274,21 @@ export class Claim implements Disposable {
     return [this.#arp?.fd, this.#discovery?.fd, ...echoes].filter((fd) => fd !== undefined);
   }
 
-  /** Reads what has arrived; returns whether anything has. */
-  #hear(): boolean {
-    let heard = false;
+  /** Reads what has arrived. */
+  #hear(): void {
     for (let count = 0; count < BATCH; count++) {
       const frame = this.#arp?.receive();
       if (frame === undefined) break;
-      heard = true;
       this.#hearArp(frame);
     }
     for (let count = 0; count < BATCH; count++) {
       const message = this.#discovery?.receive();
       if (message === undefined) break;
-      heard = true;
       this.#hearDiscovery(message);
     }
-    for (const address of this.#addresses) this.#readEcho(address);
-    return heard;
+    for (const address of this.#addresses) {
+      if (address.echo?.answered()) this.#prove(address, "echo");
+    }
   }
 
   #hearArp(frame: Uint8Array): void {
@@ -310,10 +329,6 @@ export class Claim implements Disposable {
         `no router on interface "${this.interface}" has answered an echo request`;
       emitter.emit("warning", { message });
     }
-  }
-
-  #readEcho(address: ClaimedAddress): void {
-    if (address.echo?.answered()) this.#prove(address, "echo");
   }
 
   #find(text: string): ClaimedAddress | undefined {
