@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * Freezing: the clients of frozen flows are told, in the primary's name, that its window is closed, until the backup has
- * taken over. A client in front of a closed window waits and probes; its timers neither back off far nor give up.
+ * taken over. A client in front of a closed window waits and probes, and an open one starts it at once.
  *
  * User space says which flows, and for how long: a lease that it puts off while it lives. Here is decided what the
  * segments say, and that none leaves without a lease.

@@ -47,6 +47,8 @@ export interface FreezeStreams {
   interrupted: AbortSignal;
 }
 
+/** How long an event has to pass on before it is acted on, in milliseconds. */
+const PASSING = 20;
 /** How long the clients are watched, in milliseconds, and how often. */
 const WATCH = 250;
 const LOOK = 25;
@@ -115,8 +117,7 @@ class Work implements Disposable {
   /** Freezes or thaws, to its end. */
   async act(): Promise<void> {
     const trigger = performance.now();
-    // Those who act on the event come first.
-    if (this.#options.on !== undefined) await this.#streams.writer.flush();
+    if (this.#options.on !== undefined) await this.#letPass();
     if (!this.freezer.isCurrent()) {
       // The shadow was cleared and started anew since.
       const next = Freezer.prepare(this.#options.runDir);
@@ -125,6 +126,13 @@ class Work implements Disposable {
     }
     if (this.#options.thaw) await this.#thaw(this.#options.on ?? "asked");
     else await this.#freeze(trigger);
+  }
+
+  /** Those who act on the event come first, unless they do not read. */
+  async #letPass(): Promise<void> {
+    const late = new AbortController();
+    const passed = this.#streams.writer.flush().catch(() => {}).finally(() => late.abort());
+    await Promise.race([passed, pause(PASSING, late.signal)]);
   }
 
   /** Waits for what is under way. */

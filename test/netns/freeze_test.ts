@@ -268,6 +268,10 @@ onStage(
       /"type":"frozen".*"flows":1.*\n.*"type":"thawed".*"reason":"recovered"/,
     );
     assert.equal((await stage.stats()).thaws, 3);
+    // Nobody who reads, and it does freeze, and thaws at the end of the lease.
+    const once = quote([event("failed", "primary")]);
+    await stage.shell("backup", `printf '%s\\n' ${once} | ${t2cp("freeze --lease 0.1")} | true`);
+    assert.equal((await stage.stats()).thaws, 6);
 
     const wire = await stage.capture("eth0", "inout", `tcp port ${PORT}`);
     await stage.lab.failHost();
