@@ -4,7 +4,7 @@
  * @module
  */
 import { type Cover, type Masks, MAX_LINE } from "./masks.ts";
-import { Side } from "./side.ts";
+import { NOTHING, Side } from "./side.ts";
 
 const LF = 0x0a;
 
@@ -55,6 +55,8 @@ export type Learner = (expected: Uint8Array, actual: Uint8Array) => boolean;
 export class AnswerComparison {
   /** The first difference, once it is found; nothing is kept from then on. */
   difference: Difference | undefined;
+  /** Whether the difference needs no context. */
+  isBrief = false;
   /** How many bytes were expected so far. */
   expectedBytes = 0;
   /** How many bytes came so far. */
@@ -76,16 +78,16 @@ export class AnswerComparison {
     this.#learn = learn;
   }
 
-  /** Takes bytes that are expected, and copies what it keeps of them. */
+  /** Takes bytes that are expected, which must not change any more. */
   expect(bytes: Uint8Array): void {
     this.expectedBytes += bytes.length;
-    this.#push(this.#expected, bytes);
+    this.#push(this.#expected, bytes, true);
   }
 
   /** Takes bytes that came, and copies what it keeps of them. */
   receive(bytes: Uint8Array): void {
     this.actualBytes += bytes.length;
-    this.#push(this.#actual, bytes);
+    this.#push(this.#actual, bytes, false);
   }
 
   /**
@@ -124,15 +126,28 @@ export class AnswerComparison {
   /** Takes away what came beyond all that is expected. The bytes are the caller's. */
   takeSurplus(): Uint8Array {
     const { bytes, at, end } = this.#actual;
-    const surplus = bytes.slice(at, end);
+    const surplus = at === end ? NOTHING : bytes.slice(at, end);
     this.actualBytes -= surplus.length;
     this.#actual.clear();
     return surplus;
   }
 
-  #push(side: Side, bytes: Uint8Array): void {
+  /** Makes it as new. */
+  reset(): void {
+    this.difference = undefined;
+    this.expectedBytes =
+      this.actualBytes =
+      this.masked =
+      this.#same =
+        0;
+    this.#last = true;
+    this.#expected.reset();
+    this.#actual.reset();
+  }
+
+  #push(side: Side, bytes: Uint8Array, given: boolean): void {
     if (this.difference !== undefined || bytes.length === 0) return;
-    side.push(bytes);
+    side.push(bytes, given);
     this.#compare();
     side.own();
   }
@@ -267,7 +282,8 @@ export class AnswerComparison {
       : j === actual.length && actual.ended
       ? "shorter"
       : "differs";
-    this.difference = { kind, expected: excerpt(expected, i), actual: excerpt(actual, j) };
+    const show = this.isBrief ? placeOnly : excerpt;
+    this.difference = { kind, expected: show(expected, i), actual: show(actual, j) };
     expected.clear();
     actual.clear();
   }
@@ -305,6 +321,10 @@ function sameBytes(a: Side, b: Side, from: number, to: number): number {
   let k = from;
   while (k < to && x[i + k] === y[j + k]) k++;
   return k;
+}
+
+function placeOnly(side: Side, index: number): Excerpt {
+  return { offset: side.offset + index, before: NOTHING, after: NOTHING };
 }
 
 function excerpt(side: Side, index: number): Excerpt {

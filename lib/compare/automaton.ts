@@ -19,6 +19,8 @@ interface State {
   readonly positions: readonly number[];
   /** The number of the next state by class, or UNKNOWN. */
   readonly next: Int32Array;
+  /** In a forward state: whether it has a position in common with a backward one, by that one's number. */
+  readonly common: (boolean | undefined)[];
 }
 
 /**
@@ -37,7 +39,8 @@ export class Automaton {
   readonly #takers: Uint8Array[];
   readonly #forward: States;
   readonly #backward: States;
-  readonly #common = new Map<number, boolean>();
+  /** How many pairs of states are known to have a position in common, or not. */
+  #commons = 0;
   /** Forward states behind each symbol of the line. */
   #trail: Int32Array = new Int32Array(1024);
   #work = 0;
@@ -82,24 +85,36 @@ export class Automaton {
     const trail = this.#trail;
     const classes = this.#classes;
     let state = NONE;
-    if (begins) state = this.#ahead(state, LINE_BEGIN);
+    if (begins) state = this.#forth(state, LINE_BEGIN);
     for (let i = from; i < to; i++) {
-      if (i === content && ends) state = this.#ahead(state, LINE_END);
+      if (i === content && ends) state = this.#forth(state, LINE_END);
       const next = this.#forward.states[state]!.next[classes[bytes[i]!]!]!;
       state = next === UNKNOWN ? this.#ahead(state, bytes[i]!) : next;
       trail[i - from] = state;
       if (this.#work < 0) return false;
     }
     state = NONE;
-    if (ends && content === to) state = this.#back(state, LINE_END);
+    if (ends && content === to) state = this.#backFrom(state, LINE_END);
     for (let i = to - 1; i >= from; i--) {
       const next = this.#backward.states[state]!.next[classes[bytes[i]!]!]!;
       state = next === UNKNOWN ? this.#back(state, bytes[i]!) : next;
       covered[i - from] = this.#share(trail[i - from]!, state) ? 1 : 0;
-      if (i === content && ends) state = this.#back(state, LINE_END);
+      if (i === content && ends) state = this.#backFrom(state, LINE_END);
       if (this.#work < 0) return false;
     }
     return true;
+  }
+
+  /** As {@linkcode Automaton.#ahead}, looked up where it is known. */
+  #forth(state: number, symbol: number): number {
+    const next = this.#forward.states[state]!.next[this.#classes[symbol]!]!;
+    return next === UNKNOWN ? this.#ahead(state, symbol) : next;
+  }
+
+  /** As {@linkcode Automaton.#back}, looked up where it is known. */
+  #backFrom(state: number, symbol: number): number {
+    const next = this.#backward.states[state]!.next[this.#classes[symbol]!]!;
+    return next === UNKNOWN ? this.#back(state, symbol) : next;
   }
 
   /** The positions that may have taken `symbol`, as the one behind those of `state` or the first of a match. */
@@ -145,23 +160,21 @@ export class Automaton {
   /** Whether a forward and a backward state have a position in common: a match goes through it. */
   #share(forward: number, backward: number): boolean {
     if (forward === NONE || backward === NONE) return false;
-    const key = forward * 2 ** 24 + backward;
-    const known = this.#common.get(key);
+    const common = this.#forward.states[forward]!.common;
+    const known = common[backward];
     if (known !== undefined) return known;
     const a = this.#forward.states[forward]!.positions;
     const b = new Set(this.#backward.states[backward]!.positions);
     this.#work -= a.length + b.size;
-    const shared = a.some((position) => b.has(position));
-    this.#common.set(key, shared);
-    return shared;
+    this.#commons++;
+    return common[backward] = a.some((position) => b.has(position));
   }
 
   #forget(): void {
-    const { size } = this.#common;
-    if (this.#forward.full || this.#backward.full || size > 16 * MAX_STATES) {
+    if (this.#forward.full || this.#backward.full || this.#commons > 16 * MAX_STATES) {
       this.#forward.clear();
       this.#backward.clear();
-      this.#common.clear();
+      this.#commons = 0;
     }
   }
 }
@@ -187,7 +200,7 @@ class States {
     const known = this.#numbers.get(key);
     if (known !== undefined) return known;
     const next = new Int32Array(this.#classes).fill(UNKNOWN);
-    const number = this.states.push({ positions, next }) - 1;
+    const number = this.states.push({ positions, next, common: [] }) - 1;
     this.#numbers.set(key, number);
     return number;
   }

@@ -32,6 +32,13 @@ class Answer {
     this.comparison = new AnswerComparison(masks, learn);
   }
 
+  /** Makes it as new. */
+  reset(): void {
+    this.comparison.reset();
+    this.hole = false;
+    this.captured = this.live = 0;
+  }
+
   /** Whether nothing more of the live side is compared until the client speaks. */
   get over(): boolean {
     return this.comparison.difference !== undefined || this.hole && this.comparison.complete;
@@ -40,7 +47,8 @@ class Answer {
 
 /**
  * Takes the server's bytes of one conversation from two sides, each in order: as captured, and as they arrive now. Either
- * side may be ahead; what is ahead is kept. Bytes are copied where they are kept.
+ * side may be ahead; what is ahead is kept. Captured bytes must not change any more; live ones are copied where they are
+ * kept.
  *
  * The two are compared as streams, so that it does not matter how they are cut into segments. After a difference, and
  * after bytes that the capture lacks, the comparison begins anew where the client speaks next.
@@ -52,6 +60,8 @@ export class FlowComparison {
   readonly #learn: Learner | undefined;
   /** The answer that is compared with what comes, and those that the capture is ahead; never empty. */
   readonly #answers: Answer[] = [];
+  /** An answer that is of no use any more, for the next. */
+  #spare: Answer | undefined;
   /** Bytes of the answers before, on both sides. */
   #captured = 0;
   #live = 0;
@@ -96,7 +106,7 @@ export class FlowComparison {
     const { comparison, hole } = this.#answers.at(-1)!;
     if (comparison.expectedBytes === 0 && !hole) return;
     if (!hole) comparison.endExpected(false);
-    this.#answers.push(new Answer(this.#masks, this.#learn));
+    this.#answers.push(this.#answer());
     this.#settle();
   }
 
@@ -217,8 +227,15 @@ export class FlowComparison {
     }
   }
 
+  #answer(): Answer {
+    const answer = this.#spare ?? new Answer(this.#masks, this.#learn);
+    this.#spare = undefined;
+    return answer;
+  }
+
   #next(): void {
-    const { comparison, captured, live } = this.#answers.shift()!;
+    const answer = this.#answers.shift()!;
+    const { comparison, captured, live } = answer;
     const { difference, expectedBytes, actualBytes, masked } = comparison;
     const counts = this.#counts;
     if (expectedBytes + actualBytes > 0) counts.answers++;
@@ -230,6 +247,10 @@ export class FlowComparison {
     }
     this.#captured += expectedBytes + captured;
     this.#live += actualBytes + live;
-    if (this.#answers.length === 0) this.#answers.push(new Answer(this.#masks, this.#learn));
+    answer.reset();
+    this.#spare = answer;
+    if (this.#answers.length === 0) this.#answers.push(this.#answer());
+    // Only the first difference is shown.
+    this.#present.comparison.isBrief = this.#first !== undefined;
   }
 }

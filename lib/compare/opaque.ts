@@ -24,6 +24,9 @@ const SSH = new TextEncoder().encode("SSH-");
 
 /** What the client begins to speak with `bytes`, if that is a protocol that encrypts: RFC 8446, RFC 4253 section 4.2. */
 export function clientBegins(bytes: Uint8Array): OpaqueProtocol | undefined {
+  // Every message is looked at: most have another first byte.
+  const first = bytes[0];
+  if (first !== SSH[0] && first !== HANDSHAKE) return undefined;
   if (startsWith(bytes, SSH)) return "ssh";
   const hello = isRecord(bytes, HANDSHAKE) && bytes.length > RECORD_HEADER &&
     bytes[RECORD_HEADER] === CLIENT_HELLO;

@@ -5,6 +5,7 @@
  */
 import type { Conversation, ConversationSink, Ending, Side } from "../conversation/conversation.ts";
 import type { AnswerCheck } from "./answer_check.ts";
+import { Arena } from "./arena.ts";
 import { type ReadAhead, Script, StepKind } from "./script.ts";
 import { isEndpoint, type PartialEndpoint, type Targets } from "./targets.ts";
 import type { Timeline } from "./timeline.ts";
@@ -57,6 +58,7 @@ export class Intake implements ConversationSink {
   readonly #selection: Selection;
   readonly #tools: IntakeTools;
   readonly #flows: ReadonlySet<number>;
+  readonly #arena = new Arena();
   readonly #entries = new Map<Conversation, Entry>();
 
   /** Gives what `selection` selects to the tools. */
@@ -96,7 +98,7 @@ export class Intake implements ConversationSink {
     if (entry === undefined || entry.script.dropped) return;
     const kind = from === conversation.client ? StepKind.SEND : StepKind.ANSWER;
     const due = this.#tools.timeline.due(time);
-    entry.script.add(kind, due, memory.slice(at, at + length));
+    entry.script.add(kind, due, this.#arena.keep(memory, at, length));
     this.#give(entry);
   }
 

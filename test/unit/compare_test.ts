@@ -28,11 +28,14 @@ function compare(masks: Masks, { captured, live, order = [] }: Feed): Verdict {
     const side = (order[turn % (order.length || 1)] ?? turn) % 2;
     const bytes = queues[queues[side]!.length > 0 ? side : 1 - side]!;
     const own = bytes === queues[0];
-    // The memory is the caller's: what is kept must have been copied.
     const memory = bytes.shift()!.slice();
-    if (own) comparison.captured(memory);
-    else comparison.live(memory);
-    memory.fill(0xee);
+    if (own) {
+      comparison.captured(memory);
+    } else {
+      // The memory is the caller's: what is kept must have been copied.
+      comparison.live(memory);
+      memory.fill(0xee);
+    }
   }
   return comparison.finish();
 }
