@@ -163,6 +163,10 @@ Examples:
   t2cp replay capture.pcapng --to 127.0.0.1:8080 --top-speed --loop 10 --concurrency 100
   t2cp replay capture.pcapng --map 10.0.0.1:80=web:8080 --map 10.0.0.2=db --filter 'tcp port 80'
 
+Live traffic, to a staging server beside the real one:
+  t2cp record --follow --interface eth0 --service 10.0.0.1:80 |
+    t2cp replay - --to staging:80 --max-lag 5 --mask @http --mask 'id="[0-9a-f]+"'
+
 With --analyse, reads a capture and tells of its TCP conversations: ends, handshake, options, bytes,
 retransmissions, gaps, closed windows, resets. No server is needed.
 

@@ -48,6 +48,10 @@ export interface PlayFlags {
   wait?: number;
   /** How long an answer that lacks bytes is silent before it has ended, in seconds. */
   settle?: number;
+  /** How late a message may be, in seconds. */
+  maxLag?: number;
+  /** What may differ. */
+  mask?: readonly string[];
   /** Bytes too many. */
   excess?: number;
   /** Memory for what waits to be played, in bytes. */
@@ -86,7 +90,12 @@ export async function play(file: string, flags: PlayFlags & SharedFlags): Promis
     const found = await lookup(name, { all: true });
     return found.map(({ address }) => address);
   });
-  const masks = new Masks();
+  if (flags.maxLag !== undefined && (speed !== undefined || topSpeed)) {
+    throw new Failure(ExitStatus.USAGE, `Flag "--max-lag" counts in the time of the capture`, {
+      mend: "leave out --speed and --top-speed",
+    });
+  }
+  const masks = new Masks(flags.mask);
   const options = {
     file,
     filter: flags.filter ?? "",
@@ -100,6 +109,8 @@ export async function play(file: string, flags: PlayFlags & SharedFlags): Promis
     limit: flags.limit ?? Infinity,
     wait: (flags.wait ?? WAIT) * 1000,
     settle: (flags.settle ?? SETTLE) * 1000,
+    maxLag: (flags.maxLag ?? Infinity) * 1000,
+    counts: () => ({ unmasked_lines: masks.unmasked }),
     excess: flags.excess ?? EXCESS,
     readAhead: flags.readAhead ?? READ_AHEAD,
   };
@@ -208,6 +219,21 @@ export const playFlags = {
     parse: parsePositive,
     brief: "An answer that lacks bytes has ended after such a silence; 1 unless given",
     placeholder: "SECONDS",
+    optional: true,
+  },
+  maxLag: {
+    kind: "parsed",
+    parse: parsePositive,
+    brief: "Skip a conversation that gets so many seconds late, as live traffic may",
+    placeholder: "SECONDS",
+    optional: true,
+  },
+  mask: {
+    kind: "parsed",
+    parse: String,
+    brief: "What may differ in a line of an answer, or a preset such as @http; may be repeated",
+    placeholder: "REGEX",
+    variadic: true,
     optional: true,
   },
   excess: {

@@ -42,6 +42,7 @@ export async function readConversations(
   try {
     while (!stop.aborted && await untilStopped(reader.fill(), stop)) {
       while (reader.next()) {
+        tracker.totals.lost = reader.lost;
         if (filters.take(reader)) {
           const time = reader.seconds * 1e6 + Math.floor(reader.nanos / 1000);
           const { view, offset, captured, length, linkType } = reader;
@@ -55,6 +56,7 @@ export async function readConversations(
       }
     }
   } finally {
+    tracker.totals.lost = reader.lost;
     tracker.end();
   }
   return tracker.totals;

@@ -18,6 +18,8 @@ export class Totals {
   malformed = 0;
   /** Frames that the filter refused, or whose link type is not known. */
   filtered = 0;
+  /** Frames that the capture itself says were lost when it was made. */
+  lost = 0;
   /** Conversations. */
   conversations = 0;
   /** Conversations that are open now. */

@@ -21,12 +21,17 @@ const ENDS = Happening.SERVER_DONE | Happening.ERROR | Happening.HANG_UP;
 /** Full inboxes that one turn takes from a connection, so that others have theirs. */
 const MAX_RECEIVES = 4;
 
+/** Why a conversation is not played, or not on. */
+export const TOO_LATE = "later than --max-lag";
+
 /** How long a player waits, and how much it takes. Times in milliseconds. */
 export interface Patience {
   /** The longest wait: for the connection, for an answer, and for the server to take bytes. */
   readonly wait: number;
   /** An answer that has begun, and lacks bytes, has ended when nothing has come for so long. */
   readonly settle: number;
+  /** How late a message may be, by the capture's time. */
+  readonly maxLag: number;
   /** Bytes more than captured after which a connection is reset. */
   readonly excess: number;
 }
@@ -49,6 +54,8 @@ export interface Stage {
   received: number;
   /** Messages of clients sent so far: what stands between two answers. */
   messages: number;
+  /** Whether what was due then is too late now; it is counted. */
+  isLate(due: number): boolean;
   /** Takes a play again in the next turn, since it has more to receive. */
   again(play: Play): void;
   /** A play is over. */
@@ -243,6 +250,10 @@ export class Play implements Timed {
     }
     if (!this.#due(step)) return false;
     const stage = this.#stage;
+    if (this.#sentOfStep === 0 && stage.isLate(step.due)) {
+      this.stop("skipped", TOO_LATE);
+      return false;
+    }
     if (this.#sentOfStep === 0) {
       this.#check.capturedClient(step.bytes);
       this.#check.liveClient();

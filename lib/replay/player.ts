@@ -10,7 +10,7 @@ import type { TcpClients } from "../../ffi/tcp_client.ts";
 import { Deadlines } from "../detect/deadlines.ts";
 import type { Outcome } from "../vocabulary/replay.ts";
 import type { Finished } from "./outcome.ts";
-import { type Patience, Play, type Stage } from "./play.ts";
+import { type Patience, Play, type Stage, TOO_LATE } from "./play.ts";
 import { type ReadAhead, type Script, StepKind } from "./script.ts";
 
 const { EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM } = constants.errno;
@@ -63,6 +63,10 @@ export class Player implements Stage {
   open = 0;
   /** The most that were. */
   openMax = 0;
+  /** Conversations that were not played, or not on, since that would have been too late. */
+  late = 0;
+  /** The most that a message or connection was late, in milliseconds. */
+  lagMax = 0;
   /** How often a connection had to wait for what this host lacked, such as ports or file descriptors. */
   postponed = 0;
   readonly #tools: PlayerTools;
@@ -119,6 +123,14 @@ export class Player implements Stage {
   readAll(): void {
     this.#readAll = true;
     this.#wake();
+  }
+
+  isLate(due: number): boolean {
+    const lag = this.now - due;
+    if (lag > this.lagMax) this.lagMax = lag;
+    const late = lag > this.patience.maxLag;
+    if (late) this.late++;
+    return late;
   }
 
   again(play: Play): void {
@@ -193,7 +205,14 @@ export class Player implements Stage {
     let begun = 0;
     while (this.queued > 0 && begun < BEGINNINGS && this.now >= this.#pauseUntil) {
       const script = this.#queue[this.#queueHead]!;
-      if (script.opens > this.now || this.open >= this.#concurrency) break;
+      if (script.opens > this.now) break;
+      if (this.now - script.opens > this.patience.maxLag) {
+        this.isLate(script.opens);
+        this.#queueHead++;
+        this.#skip(script, TOO_LATE);
+        continue;
+      }
+      if (this.open >= this.#concurrency) break;
       if (!this.#open(script)) break;
       this.#queueHead++;
       begun++;

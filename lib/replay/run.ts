@@ -28,6 +28,8 @@ export interface ReplayOptions extends PlayerOptions, Pace, Selection {
   readonly servers: readonly { readonly address: string; readonly port: number }[];
   /** How often the capture is played. */
   readonly loop: number;
+  /** Further counters for the result. */
+  readonly counts?: () => Record<string, number>;
   /** Bytes of memory for what is read and not yet played. */
   readonly readAhead: number;
 }
@@ -88,7 +90,7 @@ class Run {
     this.#targets = targets;
     this.#report = report;
     const readAhead = this.#readAhead = new ReadAhead(options.readAhead);
-    const timeline = this.#timeline = new Timeline(options);
+    const timeline = this.#timeline = new Timeline(options, () => performance.now() - this.#start);
     const player = this.#player = new Player(options, {
       ...{ clients, readAhead },
       clock: () => performance.now(),
@@ -153,9 +155,15 @@ class Run {
   }
 
   #result(): ReplayResultFields {
-    const { sent, received, messages, openMax, postponed, queued } = this.#player;
-    const { missing_bytes = 0, evicted = 0, malformed = 0, cut = 0, fragments = 0 } =
-      this.#totals ?? {};
+    const { sent, received, messages, openMax, postponed, queued, late, lagMax } = this.#player;
+    const {
+      missing_bytes = 0,
+      evicted = 0,
+      malformed = 0,
+      cut = 0,
+      fragments = 0,
+      lost = 0,
+    } = this.#totals ?? {};
     return {
       capture: this.#options.file,
       complete: this.#complete,
@@ -169,6 +177,8 @@ class Run {
         queued,
         open_max: openMax,
         postponed,
+        late,
+        lag_max_ms: Math.round(lagMax),
         read_ahead: this.#readAhead.held,
         read_ahead_max: this.#readAhead.heldMax,
         missing_bytes,
@@ -176,6 +186,8 @@ class Run {
         malformed,
         cut,
         fragments,
+        lost,
+        ...this.#options.counts?.(),
       },
     };
   }

@@ -19,21 +19,24 @@ export interface Pace {
 export class Timeline {
   readonly #speed: number;
   readonly #cap: number;
+  readonly #now: () => number;
   #last: number | undefined;
-  #at = 0;
+  #at: number | undefined;
 
-  /** Of that pace. */
-  constructor(pace: Pace) {
+  /** Of that pace. The first frame is due when it is read, by the clock `now` of the play: traffic may yet have to begin. */
+  constructor(pace: Pace, now: () => number) {
+    this.#now = now;
     this.#speed = pace.speed;
     this.#cap = pace.idleCap * 1e6;
   }
 
   /** When that is due which was captured at `micros`, in microseconds. */
   due(micros: number): number {
+    let at = this.#at ?? this.#now();
     const pause = this.#last === undefined ? 0 : micros - this.#last;
-    if (pause > 0) this.#at += Math.min(pause, this.#cap) / this.#speed / 1000;
+    if (pause > 0) at += Math.min(pause, this.#cap) / this.#speed / 1000;
     if (this.#last === undefined || pause > 0) this.#last = micros;
-    return this.#at;
+    return this.#at = at;
   }
 
   /** The capture begins anew, behind its end. */
