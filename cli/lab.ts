@@ -234,6 +234,12 @@ const run = buildCommand({
         optional: true,
         withNegated: false,
       },
+      fence: {
+        kind: "boolean",
+        brief: "Silence the primary before a takeover, as always where it is planned: t2cp fence",
+        optional: true,
+        withNegated: false,
+      },
       ...output,
       keep: {
         kind: "boolean",

@@ -77,6 +77,8 @@ export interface RunFlags extends DemoFlags {
   commit?: boolean;
   /** Freeze the flows until the takeover. */
   freeze?: boolean;
+  /** Silence the primary before a takeover. */
+  fence?: boolean;
   /** Leave the last run's lab standing. */
   keep?: boolean;
 }
@@ -98,6 +100,11 @@ export async function run(flags: RunFlags): Promise<void> {
   if (plain && flags.freeze) {
     throw new Failure(ExitStatus.USAGE, "Without t2cp nothing is frozen", {
       mend: "leave out --plain or --freeze",
+    });
+  }
+  if (plain && flags.fence) {
+    throw new Failure(ExitStatus.USAGE, "Without t2cp nobody is fenced", {
+      mend: "leave out --plain or --fence",
     });
   }
   const { tapLoss = 0, tapBlackout: blackout = 0 } = flags;

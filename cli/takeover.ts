@@ -21,6 +21,8 @@ import {
 interface Flags {
   on?: string;
   now: boolean;
+  planned: boolean;
+  plannedTimeout?: number;
   target?: readonly string[];
   fence: FenceRule | { socket: string };
   fenceTimeout: number;
@@ -40,7 +42,30 @@ function parseFence(text: string): FenceRule | { socket: string } {
   });
 }
 
-/** What is about events does not go with --now. */
+/** Longer than replicas are behind, in seconds. */
+const PLANNED_TIMEOUT = 1;
+
+function usage(message: string, mend: string): never {
+  throw new Failure(ExitStatus.USAGE, message, { mend });
+}
+
+/** Refuses what does not go with --planned, and what does not go without it. */
+function checkPlanned({ planned, plannedTimeout, now, on, fence }: Flags): void {
+  if (!planned && plannedTimeout !== undefined) {
+    usage(`Flag "--planned-timeout" is of no use without "--planned"`, "give both, or neither");
+  }
+  if (!planned) return;
+  if (now || on !== undefined) {
+    usage(`Flags "--planned" and "--${now ? "now" : "on"}" exclude each other`, "give one of them");
+  }
+  if (typeof fence !== "string") return;
+  usage(
+    `Without a fence both hosts would speak: "--planned" needs the control socket of one`,
+    `give its absolute path with "--fence"`,
+  );
+}
+
+/** What is about events does not go with --now or --planned. */
 function refuseEvents(flags: Flags): void {
   const useless = [
     ...(flags.strict ? ["--strict"] : []),
@@ -50,7 +75,9 @@ function refuseEvents(flags: Flags): void {
   if (useless === undefined) return;
   throw new Failure(
     ExitStatus.USAGE,
-    `Flag "${useless}" is about events, which "--now" does not read`,
+    `Flag "${useless}" is about events, which "--${
+      flags.planned ? "planned" : "now"
+    }" does not read`,
     { mend: "leave it out" },
   );
 }
@@ -61,10 +88,12 @@ async function takeover(flags: Flags): Promise<void> {
       mend: "give one of them",
     });
   }
-  if (flags.now) refuseEvents(flags);
+  checkPlanned(flags);
+  if (flags.now || flags.planned) refuseEvents(flags);
   const options = {
     runDir: flags.runDir,
-    on: flags.now ? undefined : flags.on ?? "failed",
+    on: flags.now || flags.planned ? undefined : flags.on ?? "failed",
+    planned: flags.planned ? (flags.plannedTimeout ?? PLANNED_TIMEOUT) * 1000 : undefined,
     targets: flags.target ?? [],
     fence: flags.fence,
     fenceTimeout: flags.fenceTimeout * 1000,
@@ -104,6 +133,20 @@ export const command: Command<CommandContext> = buildCommand({
         brief: "Take over at once, without reading events",
         default: false,
         withNegated: false,
+      },
+      planned: {
+        kind: "boolean",
+        brief:
+          "Switch over at once from a primary that lives, and lose nothing; needs --fence SOCKET",
+        default: false,
+        withNegated: false,
+      },
+      plannedTimeout: {
+        kind: "parsed",
+        parse: parsePositive,
+        brief: "How long the replicas may take to catch up; 1 unless given. Then nothing changes",
+        placeholder: "SECONDS",
+        optional: true,
       },
       target: {
         kind: "parsed",
@@ -175,6 +218,7 @@ Where "t2cp fence" is upstream, waits for it first, so that never both hosts spe
 
 Examples, on the backup:
   t2cp detect --peer 10.77.0.11 | t2cp takeover --on failed | tee -a events.ndjson
-  t2cp takeover --now --fence /run/t2cp/gateway-fence.sock`,
+  t2cp takeover --now --fence /run/t2cp/gateway-fence.sock
+  t2cp takeover --planned --fence /run/t2cp/gateway-fence.sock`,
   },
 });

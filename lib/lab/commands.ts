@@ -31,6 +31,8 @@ export interface CommandOptions {
   heal?: boolean;
   /** Freeze the flows until the takeover; false unless given. */
   freeze?: boolean;
+  /** Silence the primary at the gateway before a takeover; false unless given. */
+  fence?: boolean;
   /** Guard this process of the primary, the server's first; nobody is guarded unless given. */
   guard?: number;
   /** Probe the server so, beside the heartbeat; no probe unless given. */
@@ -53,6 +55,8 @@ export interface Plan {
   parts: Part[];
   /** A command beside the first, whose events go into the same pipe. */
   beside?: Part;
+  /** It ends by itself, with status 0. */
+  ends?: boolean;
 }
 
 /** The name of the primary in the events, where several detectors watch it. */
@@ -87,6 +91,10 @@ export function planCommands(
   const freeze = (...flags: string[]): Part[] =>
     options.freeze ? [command("backup", "freeze", ...flags, ...at("backup"))] : [];
   const probing = probe === undefined ? [] : ["--probe", probe];
+  const fence = command(
+    ...["gateway", "fence", "--interface", BRIDGE.name, "--primary", primary] as const,
+    ...["--backup", backup, ...service, ...at("gateway")],
+  );
   return [
     {
       what: "shadow",
@@ -121,6 +129,7 @@ export function planCommands(
       what: "takeover",
       parts: [
         command("gateway", "detect", "--peer", primary, ...timers, ...target, ...probing),
+        ...(options.fence ? [fence] : []),
         command("backup", "takeover", "--on", "failed", ...at("backup")),
         // Behind it, so that it does not wait for them.
         ...freeze("--on", "failed"),
@@ -134,6 +143,14 @@ export function planCommands(
       }),
     },
   ];
+}
+
+/** The planned switch-over, for a lab that runs with a fence. */
+export function planSwitchOver(runDir: (role: KeeperRole) => string): Plan {
+  // On real hosts, ssh -L joins the socket.
+  const fence = ["--fence", `${runDir("gateway")}/fence.sock`];
+  const argv = ["t2cp", "takeover", "--planned", ...fence, "--run-dir", runDir("backup")];
+  return { what: "switch-over", parts: [{ role: "backup", argv }], ends: true };
 }
 
 /** The command lines as an admin types them, with the host's name as the prompt. */
@@ -188,14 +205,18 @@ export class Commands {
     const commands = new Commands();
     const [shadow, ...others] = planCommands(options, (role) => lab.roleDirectory(role));
     // The replica is silent before anyone asks for the service's address.
-    await orInterrupted(commands.#launch(lab, shadow!, recorder), signal);
-    const ready = others.map((plan) => commands.#launch(lab, plan, recorder));
+    await orInterrupted(commands.launch(lab, shadow!, recorder), signal);
+    const ready = others.map((plan) => commands.launch(lab, plan, recorder));
     await orInterrupted(Promise.all([...ready, commands.waitFor("up", 60_000)]), signal);
     return commands;
   }
 
-  /** Starts one process or pipe and waits until each command in it has said `started`. */
-  async #launch(lab: Lab, plan: Plan, recorder: Recorder): Promise<void> {
+  /**
+   * Starts one process or pipe and waits until each command in it has said `started`.
+   *
+   * @throws {Failure} where one ends or takes longer than a minute
+   */
+  async launch(lab: Lab, plan: Plan, recorder: Recorder): Promise<void> {
     const { what, parts: [first, ...others], beside } = plan;
     const only = others.length === 0 && beside === undefined ? first : undefined;
     const line = () => joinParts(plan, ({ role, argv }) => quote(lab.inRole(role, argv)));
@@ -210,7 +231,9 @@ export class Commands {
       if (event.type === "started" && --missing === 0) started.resolve();
     }));
     process.status.then(async () => {
-      if (!this.#stopping) this.#breaking.reject(await process.unexpectedEnd());
+      const { success } = await process.status;
+      if (this.#stopping || plan.ends && success) return;
+      this.#breaking.reject(await process.unexpectedEnd());
     });
     await this.#bounded(started.promise, 60_000, `Command "${plan.what}" does not start`);
   }

@@ -29,13 +29,15 @@ export const FAULT_LABELS: Readonly<Record<Exclude<FailureName, "none">, string>
   host: "primary cut off",
   process: "server killed",
   hang: "server stopped",
+  planned: "switch-over asked for",
 };
 
-/** Prepares a failure of the primary, or of `server`, which runs on it. */
+/** Prepares a failure of the primary, or of `server`, which runs on it; a planned one is `switchOver`, which returns when it began. */
 export function prepareFault(
   lab: Lab,
   failure: Exclude<FailureName, "none">,
   server: HostProcess,
+  switchOver: () => Promise<number>,
 ): Fault {
   switch (failure) {
     case "host":
@@ -44,6 +46,29 @@ export function prepareFault(
       return new ServerSignal(server, "SIGKILL");
     case "hang":
       return new ServerSignal(server, "SIGSTOP");
+    case "planned":
+      return new PlannedEnd(server, switchOver);
+  }
+}
+
+/** A switch-over while the primary lives. Its server is stopped later, as an administrator would. */
+class PlannedEnd implements Fault {
+  readonly #server: HostProcess;
+  readonly #switchOver: () => Promise<number>;
+
+  constructor(server: HostProcess, switchOver: () => Promise<number>) {
+    this.#server = server;
+    this.#switchOver = switchOver;
+  }
+
+  async make(): Promise<number> {
+    const time = await this.#switchOver();
+    this.#server.signalAll("SIGTERM");
+    return time;
+  }
+
+  cancel(): Promise<void> {
+    return Promise.resolve();
   }
 }
 

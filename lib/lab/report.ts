@@ -43,6 +43,7 @@ const ENDS: Readonly<Record<FailureName, string>> = {
   host: "; the primary is cut off",
   process: "; the primary's server is killed",
   hang: "; the primary's server hangs",
+  planned: "; the backup takes over from the living primary",
   none: "; nothing fails",
 };
 
@@ -61,7 +62,8 @@ export function describeScenario(scenario: Scenario): string {
   const end = ENDS[failure];
   const commit = scenario.commit ? ", with output commit" : "";
   const freeze = scenario.freeze ? ", frozen until the takeover" : "";
-  return `${what}${commit}${freeze}${lossy}${dark}${end}`;
+  const fence = scenario.fence ? ", fenced" : "";
+  return `${what}${commit}${freeze}${fence}${lossy}${dark}${end}`;
 }
 
 function describePace({ workload, flows, rate }: Scenario): string {

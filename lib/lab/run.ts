@@ -10,7 +10,7 @@ import type { Family } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import { type Event, type EventOf } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { type CommandOptions, Commands } from "./commands.ts";
+import { type CommandOptions, Commands, planSwitchOver } from "./commands.ts";
 import { EarlyEnds } from "./early_ends.ts";
 import { FAULT_LABELS, prepareFault } from "./fault.ts";
 import { Interrupted, orInterrupted } from "./interrupt.ts";
@@ -58,6 +58,8 @@ export interface RunContext {
 /** How far around the failure a silence is looked for, in microseconds. */
 const BEFORE_CUT = 100_000;
 const AFTER_TRIGGER = 2_000_000;
+/** How long a switch-over may take, in milliseconds. */
+const SWITCH_OVER = 20_000;
 /** What was on its way at the takeover's trigger has arrived by then, in microseconds after it. */
 const AT_TAKEOVER = 20_000;
 
@@ -121,7 +123,7 @@ async function runInLab(
   try {
     await orInterrupted(
       Promise.race([
-        transfer(lab, scenario, workload, server, client, trace, recorder, tap),
+        transfer(lab, scenario, workload, server, client, trace, recorder, tap, commands),
         ...(commands === undefined ? [] : [commands.broken]),
       ]),
       signal,
@@ -180,13 +182,18 @@ function commandOptions(
   return {
     ...scenario,
     port,
-    ...(outlives(failure) && server.id !== undefined ? { guard: server.id.pid } : {}),
+    fence: scenario.fence || failure === "planned",
+    ...(needsGuard(failure) && server.id !== undefined ? { guard: server.id.pid } : {}),
     ...(failure === "hang" ? { probe: probeOf(port, family) } : {}),
   };
 }
 
 /** Whether the primary's kernel lives on and may speak to the client. */
 function outlives(failure: FailureName): boolean {
+  return failure === "planned" || needsGuard(failure);
+}
+
+function needsGuard(failure: FailureName): boolean {
   return failure === "process" || failure === "hang";
 }
 
@@ -258,6 +265,7 @@ async function transfer(
   trace: Trace,
   recorder: Recorder,
   tap: TapLoss | undefined,
+  commands: Commands | undefined,
 ): Promise<void> {
   let ended = false;
   const end = client.then(() => ended = true);
@@ -265,7 +273,11 @@ async function transfer(
   const started = nowMicros();
   recorder.emit("lab.mark", { what: "client started", time: formatTime(started) });
   if (scenario.failure !== "none") {
-    const fault = prepareFault(lab, scenario.failure, server);
+    const fault = prepareFault(lab, scenario.failure, server, async () => {
+      const plan = planSwitchOver((role) => lab.roleDirectory(role));
+      await commands!.launch(lab, plan, recorder);
+      return triggerTime(await commands!.waitFor("active", SWITCH_OVER));
+    });
     try {
       const due = () => ended || isDue(scenario, workload.progress);
       if (!await until(due, seconds * 1000, 2)) throw tooLate(scenario, seconds);
@@ -317,9 +329,13 @@ function examine(scenario: Scenario, commands: Commands, trace: Trace): string[]
     ];
   }
   if (trace.cut === undefined) return [];
-  if (failed === undefined) return ["the failure was not detected"];
-  trace.failed = micros(failed.time);
-  if (trace.failed < trace.cut) return ["a failure was detected before there was one"];
+  if (scenario.failure === "planned") {
+    if (failed !== undefined) return ["a failure was detected though there was none"];
+  } else {
+    if (failed === undefined) return ["the failure was not detected"];
+    trace.failed = micros(failed.time);
+    if (trace.failed < trace.cut) return ["a failure was detected before there was one"];
+  }
   if (active === undefined) return ["the backup did not take over"];
   trace.trigger = triggerTime(active);
   const { steps } = active as EventOf<"active">;

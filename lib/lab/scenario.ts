@@ -16,7 +16,7 @@ export const WORKLOADS = ["download", "upload", "echo", "chat", "connections"] a
 export type WorkloadName = typeof WORKLOADS[number];
 
 /** The failures by name. */
-export const FAILURES = ["host", "process", "hang", "none"] as const;
+export const FAILURES = ["host", "process", "hang", "planned", "none"] as const;
 
 /** The name of a failure. */
 export type FailureName = typeof FAILURES[number];
@@ -80,6 +80,8 @@ export interface Scenario {
   commit: boolean;
   /** Freeze the flows until the takeover; false unless given. */
   freeze?: boolean;
+  /** Silence the primary before a takeover; false unless given. */
+  fence?: boolean;
   /** Record at the gateway and heal the replicas. */
   heal: boolean;
   /** The share of the copies that get lost on their way to the backup, 0 to 1. */

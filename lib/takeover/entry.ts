@@ -50,6 +50,8 @@ export interface EntryHooks {
   isShadow: () => boolean;
   /** Makes the other hooks act by the shadow as it is now; throws where there is none. */
   refresh: () => void;
+  /** Awaited once the fence that was asked is up, and before active mode; where it throws, all is undone. */
+  fenced?: (trigger: Trigger) => Promise<void>;
   /** Enters active mode and wakes the flows, at once; on an active host again. */
   activate: (trigger: Trigger) => void;
   /** Told of what does not end the takeover. */
@@ -101,13 +103,12 @@ export class Entry {
   }
 
   /** Takes over, for the sake of `target`. One that waits already goes on as it is. */
-  ask(target: unknown = undefined): void {
+  ask(target: unknown = undefined, trigger: Trigger = triggerNow()): void {
     if (this.#waiting !== undefined) return;
     if (this.#releasing !== undefined) {
       this.#next ??= { target };
       return;
     }
-    const trigger = triggerNow();
     const { asked } = this.#options;
     // On an active host the fence has had its turn.
     const ready = asked === undefined && this.#missing().length === 0 || !this.#hooks.isShadow();
@@ -218,13 +219,26 @@ export class Entry {
     const services = servicesIn(fenced.services);
     const left = this.#hooks.services().filter((name) => !services.includes(name));
     if (left.length > 0) this.#giveUp(`The fence at "${path}" does not fence ${quoted(left)}`);
-    else this.#enter(waiting);
+    else if (this.#hooks.fenced === undefined) this.#enter(waiting);
+    else await this.#finish(waiting, this.#hooks.fenced);
+  }
+
+  /** What is to be done between the fence and active mode. */
+  async #finish(waiting: Waiting, work: (trigger: Trigger) => Promise<void>): Promise<void> {
+    waiting.trigger.steps["fenced"] = sinceTrigger(waiting.trigger);
+    try {
+      await work(waiting.trigger);
+    } catch (error) {
+      if (this.#waiting === waiting) this.#giveUp(describe(error));
+      return;
+    }
+    if (this.#waiting === waiting) this.#enter(waiting);
   }
 
   /** The fence stands: on to active mode. */
   #enter(waiting: Waiting): void {
     const { trigger, pending } = waiting;
-    trigger.steps["fenced"] = sinceTrigger(trigger);
+    trigger.steps["fenced"] ??= sinceTrigger(trigger);
     this.#end(waiting);
     try {
       this.#hooks.refresh();

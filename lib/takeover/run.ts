@@ -17,6 +17,7 @@ import { shadowKind } from "../shadow/programs.ts";
 import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { Entry, type EntryHooks, type EntryOptions } from "./entry.ts";
 import type { FenceRule } from "./fences.ts";
+import { SwitchOver } from "./planned.ts";
 import { settle } from "./settle.ts";
 import { type ResetFlow, Takeover } from "./takeover.ts";
 import { type Trigger, triggerNow } from "./trigger.ts";
@@ -39,6 +40,8 @@ export interface TakeoverOptions {
   detach: boolean;
   /** How often the addresses are announced. */
   announce: AnnounceOptions;
+  /** Of a planned switch-over, how long each wait may take, in milliseconds; undefined for a takeover. */
+  planned: number | undefined;
 }
 
 /** What {@linkcode runTakeover} gets from its process. */
@@ -68,15 +71,25 @@ export async function runTakeover(
   const { emitter, interrupted } = streams;
   using standby = new Standby(options, emitter, interrupted);
   using client = clientOf(options.fence);
+  using planned = options.planned === undefined
+    ? undefined
+    : new SwitchOver(options.runDir, options.planned, options.fenceTimeout);
   const failed = new AbortController();
   const warn = (message: string): void => emitter.emit("warning", { message });
   const hooks: EntryHooks = {
     services: () => standby.services,
     isShadow: () => standby.mode === Mode.SHADOW,
     refresh: () => standby.refresh(),
-    activate: (trigger) => standby.activate(trigger),
+    activate: (trigger) => {
+      standby.activate(trigger);
+      planned?.thaw();
+    },
     warn,
-    fail: (error) => failed.abort(error),
+    fail: (error) => {
+      planned?.thaw();
+      failed.abort(error);
+    },
+    ...(planned === undefined ? {} : { fenced: (trigger) => planned.finish(trigger, interrupted) }),
   };
   const entry = new Entry(entryOptions(options, client), hooks);
   interrupted.addEventListener("abort", () => entry.stop("it was told to stop"));
@@ -95,7 +108,10 @@ export async function runTakeover(
     realtime: runRealtime(),
     ...(options.on === undefined ? {} : { on: options.on }),
   });
-  if (options.on === undefined) {
+  if (planned !== undefined && standby.mode === Mode.SHADOW) {
+    await rehearseRequests(client);
+    await switchOver(planned, entry, interrupted);
+  } else if (options.on === undefined) {
     entry.ask();
   } else {
     // A start that was killed has left it to this one.
@@ -111,8 +127,37 @@ export async function runTakeover(
   }
   standby.leave();
   await entry.idle();
+  await planned?.thawed();
   await standby.settled();
   failed.signal.throwIfAborted();
+}
+
+/** How often the fence is asked for something else before; enough for V8 to compile what asks and what answers. */
+const REQUESTS = 50;
+
+/** While it is asked, the clients wait. One that does not answer is told of when it is asked in earnest. */
+async function rehearseRequests(client: ControlClient | undefined): Promise<void> {
+  for (let i = 0; i < REQUESTS; i++) {
+    const answer = await client?.request({ request: "stats" }).catch(() => undefined);
+    if (answer === undefined) return;
+  }
+}
+
+/** Asks for the takeover once the replicas have what the primary has. */
+async function switchOver(
+  planned: SwitchOver,
+  entry: Entry,
+  interrupted: AbortSignal,
+): Promise<void> {
+  const trigger = triggerNow();
+  try {
+    await planned.begin(trigger, interrupted);
+  } catch (error) {
+    planned.thaw();
+    await planned.thawed();
+    throw error;
+  }
+  entry.ask(undefined, trigger);
 }
 
 /** Takes made-up events as the real settings take the real ones, and waits for no fence. */

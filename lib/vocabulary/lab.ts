@@ -13,7 +13,7 @@ export interface LabRunFields {
   ok: boolean;
   /** What the client did: `download`, `upload`, `echo`, `chat`, `connections`. */
   workload: string;
-  /** What failed: `host`, `process`, `hang`, or `none`. */
+  /** What failed: `host`, `process`, `hang`, `planned`, or `none`. */
   failure: string;
   /** What served it: `nginx`, `socat`, `python`, `threaded`, `deno`. */
   server?: string;
@@ -62,7 +62,7 @@ export interface LabEvents {
 const labRun = {
   ok: flag("Whether all was as it should be"),
   workload: text("What the client did: download, upload, echo, chat, connections"),
-  failure: text("What failed: host, process, hang, or none"),
+  failure: text("What failed: host, process, hang, planned, or none"),
   server: v.optional(text("What served it: nginx, socat, python, threaded, deno")),
   early_ends: v.optional(
     count("FIN and RST segments that the client got before its own; absent where nobody looked"),

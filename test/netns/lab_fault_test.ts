@@ -32,3 +32,23 @@ for (const [failure, server, workload, family, size] of CASES) {
       }),
   });
 }
+
+Deno.test({
+  name: "lab run: an upload does not notice that the backup takes over from the living primary",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      const args = ["--failure", "planned", "--workload", "upload", "--size", "120M"];
+      const events = await labEvents("lab", "run", "--json", ...lab.flags, ...args);
+      const { ok, early_ends, detect_ms } = events.at(-1)!;
+      assert.deepEqual([ok, early_ends, detect_ms], [true, 0, null]);
+      const active = events.find(({ type }) => type === "active")!;
+      const { frozen, caught_up, fenced, drained, active_mode } = active.steps as Record<
+        string,
+        number
+      >;
+      const steps = [frozen, caught_up, fenced, drained, active_mode];
+      assert.deepEqual(steps, steps.toSorted((a, b) => a! - b!));
+      assert.ok(events.some(({ type, by }) => type === "fenced" && by === "fence"));
+    }),
+});

@@ -217,3 +217,22 @@ onStage(
     );
   },
 );
+
+onStage(
+  "takeover: --planned needs a fence, and changes nothing where none answers",
+  async (stage) => {
+    await stage.echoServers();
+    await stage.protect(ECHO);
+    const takeover = (...flags: string[]) =>
+      stage.t2cp("backup", "takeover", "--run-dir", stage.runDir, ...flags);
+    assertRefused(await takeover("--planned"), 64, /"--planned" needs the control socket of one/);
+    assertRefused(await takeover("--planned", "--now"), 64, /"--planned" and "--now" exclude/);
+    assertRefused(await takeover("--planned-timeout", "1"), 64, /of no use without "--planned"/);
+    const echo = stage.connect(7);
+    assert.equal(await echo.echo("before"), "before");
+    const outcome = await takeover("--planned", "--fence", `${stage.runDir}/nobody.sock`);
+    assert.equal(outcome.status, 75, outcome.stderr);
+    assert.equal((await stage.stats()).mode, "shadow");
+    assert.equal(await echo.echo("after"), "after");
+  },
+);
