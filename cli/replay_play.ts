@@ -5,10 +5,13 @@
  */
 import { lookup } from "node:dns/promises";
 import type { Service } from "../lib/address.ts";
+import { STDIN } from "../lib/capture/open.ts";
 import { FlowComparison } from "../lib/compare/flow.ts";
+import { Lesson } from "../lib/compare/learn.ts";
 import { Masks } from "../lib/compare/masks.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
-import { EventReport, TableReport } from "../lib/replay/report.ts";
+import type { Conversation } from "../lib/conversation/conversation.ts";
+import { EventReport, type ReplayReport, TableReport } from "../lib/replay/report.ts";
 import { runReplay } from "../lib/replay/run.ts";
 import {
   type Mapping,
@@ -52,6 +55,8 @@ export interface PlayFlags {
   maxLag?: number;
   /** What may differ. */
   mask?: readonly string[];
+  /** Learn from two runs what may differ. */
+  learnMask: boolean;
   /** Bytes too many. */
   excess?: number;
   /** Memory for what waits to be played, in bytes. */
@@ -95,7 +100,13 @@ export async function play(file: string, flags: PlayFlags & SharedFlags): Promis
       mend: "leave out --speed and --top-speed",
     });
   }
-  const masks = new Masks(flags.mask);
+  if (flags.learnMask && file === STDIN) {
+    throw new Failure(ExitStatus.USAGE, "Standard input cannot be played twice", {
+      mend: "leave out --learn-mask, or name a file",
+    });
+  }
+  const masks = new Masks([...(flags.learnMask ? ["@http"] : []), ...(flags.mask ?? [])]);
+  const lesson = new Lesson(masks);
   const options = {
     file,
     filter: flags.filter ?? "",
@@ -110,7 +121,16 @@ export async function play(file: string, flags: PlayFlags & SharedFlags): Promis
     wait: (flags.wait ?? WAIT) * 1000,
     settle: (flags.settle ?? SETTLE) * 1000,
     maxLag: (flags.maxLag ?? Infinity) * 1000,
-    counts: () => ({ unmasked_lines: masks.unmasked }),
+    counts: () => ({
+      unmasked_lines: masks.unmasked,
+      ...(flags.learnMask
+        ? {
+          learnt_masks: lesson.learnt.length,
+          unlearnt_lines: lesson.unlearnt,
+          forgotten_bytes: lesson.forgotten,
+        }
+        : {}),
+    }),
     excess: flags.excess ?? EXCESS,
     readAhead: flags.readAhead ?? READ_AHEAD,
   };
@@ -120,14 +140,31 @@ export async function play(file: string, flags: PlayFlags & SharedFlags): Promis
       ? new TableReport(writer, line)
       : new EventReport(emitter, writer, flags.stats);
     try {
-      const check = (): FlowComparison => new FlowComparison(masks);
-      if (await runReplay(options, targets, check, report, stop)) return;
+      let check = (_: Conversation): FlowComparison => new FlowComparison(masks);
+      if (flags.learnMask) {
+        const first = { ...options, loop: 1 };
+        await runReplay(first, targets, ({ number }) => lesson.first(number), SILENT, stop);
+        check = ({ number }) => lesson.second(number);
+      }
+      const equal = await runReplay(options, targets, check, report, stop);
+      for (const mask of lesson.learnt) console.error(`t2cp replay: learnt --mask '${mask}'`);
+      if (equal) return;
       throw new Failure(ExitStatus.DIFFERS, "Not all live answers are the captured ones");
     } finally {
       line.clear();
     }
   });
 }
+
+/** Tells nothing: of the run that is only to learn from. */
+const SILENT: ReplayReport = {
+  begin() {},
+  flow() {},
+  progress() {},
+  result() {},
+  warn() {},
+  busy: () => undefined,
+};
 
 /**
  * The flags of the player.
@@ -235,6 +272,12 @@ export const playFlags = {
     placeholder: "REGEX",
     variadic: true,
     optional: true,
+  },
+  learnMask: {
+    kind: "boolean",
+    brief: "Play twice, and mask what differs between the two runs; implies --mask @http",
+    default: false,
+    withNegated: false,
   },
   excess: {
     kind: "parsed",
