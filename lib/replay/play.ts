@@ -359,7 +359,7 @@ export class Play implements Timed {
   /** The server has ended its side where the capture's goes on. */
   #endedEarly(): void {
     if (this.#end === "reset") return this.#close("reset");
-    this.#close(undefined, "the server closed the connection early");
+    this.#close("early", "the server closed the connection early");
   }
 
   /** All is played. */
@@ -368,7 +368,7 @@ export class Play implements Timed {
   }
 
   /** Ends the play, with the comparison's outcome unless there is one that counts more. */
-  #close(outcome: Outcome | undefined, reason?: string, reset = false): void {
+  #close(outcome: Outcome | "early" | undefined, reason?: string, reset = false): void {
     if (this.over) return;
     this.over = true;
     const { clients, deadlines, now } = this.#stage;
@@ -379,9 +379,16 @@ export class Play implements Timed {
     this.script.drop();
     const verdict = this.#check.finish(!this.#serverEnded);
     this.#stage.finished(this, {
-      ...{ script: this.script, outcome: outcome ?? verdict.outcome, reason },
+      ...{ script: this.script, outcome: decide(outcome, verdict.outcome), reason },
       ...{ sent: this.#sent, received: this.#received, unmet: this.#unmet, end: this.#end },
       ...{ took: now - this.#begin, fields: verdict.fields },
     });
   }
+}
+
+/** The outcome of a play: what the answers show, unless something else counts more. */
+function decide(outcome: Outcome | "early" | undefined, shown: Outcome): Outcome {
+  // As far as they came they may be equal, but the captured server went on.
+  if (outcome === "early") return shown === "equal" ? "shorter" : shown;
+  return outcome ?? shown;
 }

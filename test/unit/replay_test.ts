@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { answers, type Dialogue, says } from "../fixture/dialogue.ts";
-import { replayDialogues, TestServer } from "../fixture/replay.ts";
+import { replayDialogues, type RunOptions, TestServer } from "../fixture/replay.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -70,4 +70,172 @@ Deno.test("replay: a message waits for the answer that it followed in the captur
   const told = await replayDialogues([{ lines }], { to: server.text });
   assert.equal(told.flows[0]!.outcome, "equal");
   assert.equal(early, 0);
+});
+
+/** Plays one question and answer to a server, with little patience. */
+async function playBad(
+  serve: (connection: Deno.TcpConn) => Promise<void>,
+  options: RunOptions = {},
+  dialogue: Dialogue = chat,
+) {
+  await using server = new TestServer(serve);
+  const told = await replayDialogues([dialogue], {
+    ...{ to: server.text, wait: 600, settle: 200 },
+    ...options,
+  });
+  assert.equal(told.flows.length, 1);
+  assert.equal(told.equal, false, JSON.stringify(told));
+  return told.flows[0]!;
+}
+
+Deno.test("replay: a server that never answers is timed out", async () => {
+  const flow = await playBad(async (connection) => void await hear(connection));
+  assert.deepEqual([flow.outcome, flow.reason, flow.received], ["timed_out", "no answer", 0]);
+  assert.ok(flow.took_ms >= 600);
+});
+
+Deno.test("replay: a server that says a byte at a time takes no longer than --wait", async () => {
+  const flow = await playBad(
+    async (connection) => {
+      for (let i = 0; i < 1000; i++) {
+        await write(connection, "O");
+        await pause(20);
+      }
+    },
+    { settle: 30_000 },
+    { lines: [says("one"), answers("O".repeat(1000)), says("two")] },
+  );
+  assert.deepEqual([flow.outcome, flow.reason], ["timed_out", "the answer takes too long"]);
+  assert.ok(flow.received > 0 && flow.received < 1000);
+});
+
+Deno.test("replay: a server that closes at once is shorter, or has reset the connection", async () => {
+  const flow = await playBad(() => Promise.resolve());
+  assert.match(flow.outcome, /^(shorter|reset)$/);
+  const silent = await playBad(() => Promise.resolve(), {}, { lines: [answers("hello")] });
+  assert.deepEqual([silent.outcome, silent.received, silent.ended], ["shorter", 0, "fin"]);
+});
+
+Deno.test("replay: a server that leaves before the client is done is not equal", async () => {
+  const flow = await playBad(async (connection) => {
+    await hear(connection, 4);
+    await write(connection, "ONE\n");
+    await connection.closeWrite();
+    await hear(connection);
+  }, { wait: 30_000 });
+  assert.deepEqual([flow.outcome, flow.received], ["shorter", 4]);
+});
+
+Deno.test("replay: a server that never stops is given up after --excess, and little is kept", async () => {
+  const chunk = "x".repeat(1 << 16);
+  for (const [first, outcome] of [["ONE\nTWO\n", "longer"], ["?", "differs"]] as const) {
+    const flow = await playBad(async (connection) => {
+      await write(connection, first);
+      while (true) await write(connection, chunk);
+    }, { excess: 1 << 20, wait: 30_000, settle: 10_000 });
+    assert.equal(flow.outcome, outcome);
+    assert.equal(flow.reason, "the server says too much");
+    assert.ok(flow.received > 1 << 20 && flow.received < 4 << 20);
+  }
+});
+
+Deno.test("replay: a server that takes nothing is timed out", async () => {
+  const lines = [says("x".repeat(16 << 20)), answers("thanks")];
+  const flow = await playBad(() => pause(2000).then(() => {}), { readAhead: 1 << 26 }, { lines });
+  assert.deepEqual([flow.outcome, flow.reason], ["timed_out", "the server takes no more bytes"]);
+});
+
+Deno.test("replay: nobody listens", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const to = `127.0.0.1:${listener.addr.port}`;
+  listener.close();
+  const told = await replayDialogues([chat], { to });
+  assert.deepEqual(told.flows.map(({ outcome }) => outcome), ["refused"]);
+  assert.equal(told.equal, false);
+});
+
+Deno.test("replay: an answer that lacks bytes is not waited for after --settle", async () => {
+  const flow = await playBad(async (connection) => {
+    await hear(connection, 4);
+    await write(connection, "ON");
+    await hear(connection, 4);
+    await write(connection, "TWO\n");
+    await hear(connection);
+  }, { wait: 30_000 });
+  assert.deepEqual([flow.sent, flow.unmet], [8, 1]);
+  assert.notEqual(flow.outcome, "equal");
+});
+
+Deno.test("replay: bytes of the client that the capture lacks are never sent", async () => {
+  const lost = { ...says("two\n"), lost: true };
+  let heard = "";
+  await using server = new TestServer(async (connection) => {
+    heard = await hear(connection, 4);
+    await write(connection, "ONE\n");
+    heard += await hear(connection);
+  });
+  const lines = [says("one\n"), answers("ONE\n"), lost, answers("TWO\n"), says("six\n")];
+  const told = await replayDialogues([{ lines }], { to: server.text });
+  assert.equal(told.flows[0]!.outcome, "skipped");
+  assert.equal(told.flows[0]!.reason, "the capture lacks 4 bytes of the client");
+  assert.equal(told.flows[0]!.sent, 4);
+  assert.equal(heard, "one\n");
+});
+
+Deno.test("replay: the time of the capture, faster, and with shorter pauses", async () => {
+  await using server = shouting();
+  const lines = [
+    says("a"),
+    answers("A"),
+    says("b", 400),
+    answers("B"),
+    says("c", 4000),
+    answers("C"),
+  ];
+  const slow = await replayDialogues([{ lines }], { to: server.text, speed: 1, idleCap: 0.4 });
+  assert.ok(slow.result.took_ms >= 800, String(slow.result.took_ms));
+  assert.equal(slow.equal, true);
+  const fast = await replayDialogues([{ lines }], { to: server.text, speed: 8 });
+  assert.ok(fast.result.took_ms >= 550, String(fast.result.took_ms));
+});
+
+Deno.test("replay: which conversations are played, how often, and how many at once", async () => {
+  await using server = shouting();
+  const many = Array.from({ length: 20 }, (_, i): Dialogue => ({
+    ...chat,
+    client: `10.0.1.${i % 4}`,
+    clientPort: 40_000 + i,
+    begin: i * 0.1,
+  }));
+  const to = server.text;
+  const numbers = async (options: RunOptions) => {
+    const { flows, result, equal } = await replayDialogues(many, { to, ...options });
+    assert.equal(equal, true);
+    return { flows: flows.map(({ flow }) => flow).toSorted((a, b) => a - b), result };
+  };
+  assert.deepEqual((await numbers({ flows: [3, 7] })).flows, [3, 7]);
+  assert.deepEqual((await numbers({ clients: [{ host: "10.0.1.1" }] })).flows, [1, 5, 9, 13, 17]);
+  assert.deepEqual((await numbers({ limit: 4 })).flows, [0, 1, 2, 3]);
+  assert.deepEqual((await numbers({ filter: "tcp port 40007" })).flows, [0]);
+  const { flows, result } = await numbers({ loop: 3, concurrency: 2 });
+  assert.equal(flows.length, 60);
+  assert.equal(result.counters["open_max"], 2);
+  await assert.rejects(replayDialogues(many, { to, flows: [99] }), /has no conversation to play/);
+});
+
+Deno.test("replay: a small --read-ahead, and conversations that wait for each other", async () => {
+  await using server = shouting();
+  const text = "x".repeat(4000);
+  const many = Array.from({ length: 50 }, (_, i): Dialogue => ({
+    lines: Array.from({ length: 10 }, () => [says(text), answers(text.toUpperCase())]).flat(),
+    clientPort: 40_000 + i,
+  }));
+  const to = server.text;
+  const told = await replayDialogues(many, { to, readAhead: 1 << 18, concurrency: 2 });
+  const { equal = 0, skipped = 0 } = told.result.outcomes;
+  assert.equal(equal + skipped, 50);
+  assert.ok(equal >= 2);
+  assert.ok(told.result.counters["read_ahead_max"]! < 1 << 20);
+  const enough = await replayDialogues(many, { to, readAhead: 1 << 18, concurrency: 50 });
+  assert.equal(enough.result.outcomes["equal"], 50);
 });
