@@ -14,6 +14,13 @@ const MAX_LEARNT = 100;
 /** How much of a line in front of a difference, and behind it, a mask asks for. */
 const CONTEXT = 24;
 
+/** What a conversation takes in memory beside the bytes, about, and a piece of it. */
+const FLOW_COST = 1000;
+const PIECE_COST = 100;
+
+/** An answer as it came; a number stands for as many bytes that were not kept. */
+type Pieces = (Uint8Array | number)[];
+
 /** What two runs of a server have shown. */
 export class Lesson {
   /** The masks that were learnt. */
@@ -23,7 +30,7 @@ export class Lesson {
   /** Bytes of the first run that were not kept. */
   forgotten = 0;
   readonly #masks: Masks;
-  readonly #answers = new Map<number, Uint8Array[]>();
+  readonly #answers = new Map<number, Pieces[]>();
   #kept = 0;
 
   /** Adds to `masks` what it learns. */
@@ -33,21 +40,17 @@ export class Lesson {
 
   /** The comparison of conversation `flow` in the first run, of which the answers are kept. */
   first(flow: number): FlowComparison {
-    const answers: Uint8Array[] = [new Uint8Array(0)];
-    this.#answers.set(flow, answers);
+    const answers: Pieces[] = [[]];
     const keep = (bytes: Uint8Array): void => {
-      if (this.#kept + bytes.length > MAX_KEPT) {
-        this.forgotten += bytes.length;
-        return;
-      }
-      this.#kept += bytes.length;
-      const last = answers.at(-1)!;
-      const longer = new Uint8Array(last.length + bytes.length);
-      longer.set(last);
-      longer.set(bytes, last.length);
-      answers[answers.length - 1] = longer;
+      const whole = this.#kept + bytes.length <= MAX_KEPT;
+      if (whole) this.#kept += bytes.length + PIECE_COST;
+      else this.forgotten += bytes.length;
+      answers.at(-1)!.push(whole ? bytes.slice() : bytes.length);
     };
-    return new FirstRun(this.#masks, keep, () => void answers.push(new Uint8Array(0)));
+    if (this.#kept > MAX_KEPT) return new FlowComparison(this.#masks);
+    this.#kept += FLOW_COST;
+    this.#answers.set(flow, answers);
+    return new FirstRun(this.#masks, keep, () => void answers.push([]));
   }
 
   /** The comparison of the same conversation in the second run. */
@@ -95,9 +98,10 @@ class FirstRun extends FlowComparison {
 
 class SecondRun extends FlowComparison {
   readonly #learner: FlowComparison;
-  readonly #answers: Uint8Array[];
+  readonly #answers: readonly Pieces[];
+  #next = 0;
 
-  constructor(masks: Masks, learner: FlowComparison, answers: Uint8Array[]) {
+  constructor(masks: Masks, learner: FlowComparison, answers: readonly Pieces[]) {
     super(masks);
     this.#learner = learner;
     this.#answers = answers;
@@ -127,8 +131,10 @@ class SecondRun extends FlowComparison {
   }
 
   #teach(): void {
-    const answer = this.#answers.shift();
-    if (answer !== undefined && answer.length > 0) this.#learner.captured(answer);
+    for (const piece of this.#answers[this.#next++] ?? []) {
+      if (typeof piece === "number") this.#learner.capturedMissing(piece);
+      else this.#learner.captured(piece);
+    }
   }
 }
 
@@ -160,9 +166,12 @@ function isWord(char: string): boolean {
 
 function escaped(text: string): string {
   return [...text].map((char) => {
-    if (/[A-Za-z0-9 _:;,<>="'/&%@!#~-]/.test(char)) return char;
+    if (/[A-Za-z0-9 _:;,<>="/&%@!#~-]/.test(char)) return char;
     const code = char.charCodeAt(0);
-    return code > 0x20 && code < 0x7f ? `\\${char}` : `\\x${code.toString(16).padStart(2, "0")}`;
+    // A quotation mark would end the shell's word.
+    return code > 0x20 && code < 0x7f && char !== "'"
+      ? `\\${char}`
+      : `\\x${code.toString(16).padStart(2, "0")}`;
   }).join("");
 }
 

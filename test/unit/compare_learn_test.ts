@@ -13,6 +13,7 @@ Deno.test("a learnt mask is the value of a field, or the word between the same t
     ['<a id="x17">\n', '<a id="x19">\n', '^<a id="[A-Za-z0-9_-]*">$'],
     ["took 3.5 s", "took 12.5 s", "^took [A-Za-z0-9_-]*\\.5 s$"],
     [`${"x ".repeat(20)}1`, `${"x ".repeat(20)}2`, `${"x ".repeat(12)}[A-Za-z0-9_-]*$`],
+    ["it's 1", "it's 2", "^it\\x27s [A-Za-z0-9_-]*$"],
     ["at 10:00 (a)", "at 11:30 (b)", "^at .*\\)$"],
   ];
   for (const [a, b, mask] of cases) {
