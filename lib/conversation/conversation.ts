@@ -33,7 +33,7 @@ export type NoteKind =
   | "retransmission"
   /** Bytes that came after later ones. */
   | "out_of_order"
-  /** Bytes that differ from those that were there under the same numbers. The first ones count. */
+  /** Bytes that differ from those that are held back under the same numbers. The first ones count. */
   | "diverged"
   /** A probe of an idle connection, with one old byte or none (RFC 9293 section 3.8.4). */
   | "keep_alive"
@@ -49,7 +49,7 @@ export type NoteKind =
   | "reset"
   /** A reset whose sequence number is outside the window: its receiver ignores it (RFC 5961). */
   | "reset_ignored"
-  /** A segment far outside of what its receiver can take, or behind the side's end. It is left out. */
+  /** Bytes or an end further ahead than any window reaches, or behind the side's end. They are left out. */
   | "outside"
   /** Bytes from before the first that the capture has of this side. They are left out. */
   | "before";
@@ -70,7 +70,7 @@ export class SideCounts {
   repeated_bytes = 0;
   /** Segments whose bytes came after later ones. */
   out_of_order = 0;
-  /** Segments that had other bytes than were there under the same numbers. */
+  /** Segments that had other bytes than are held back under the same numbers. */
   diverged = 0;
   /** Acknowledgements that say the same again while data is under way. */
   duplicate_acks = 0;
@@ -84,7 +84,7 @@ export class SideCounts {
   urgent = 0;
   /** Resets. */
   resets = 0;
-  /** Segments that were left out: outside of the window, before the first byte, or behind the end. */
+  /** Segments that were left out: before the first byte, behind the end, or further ahead than any window reaches. */
   left_out = 0;
 }
 

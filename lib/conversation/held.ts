@@ -52,8 +52,7 @@ export class Held {
   put(offer: Offer): number {
     this.divergedAt = undefined;
     const end = offer.seq + offer.length | 0;
-    let index = this.#pieces.length;
-    while (index > this.#first && (this.#pieces[index - 1]!.seq - offer.seq | 0) >= 0) index--;
+    let index = this.#placeOf(offer.seq);
     // The piece before the place may reach into it.
     let at = offer.seq;
     if (index > this.#first) at = this.#pass(this.#pieces[index - 1]!, offer, at);
@@ -85,6 +84,20 @@ export class Held {
       this.#first = 0;
     }
     return piece;
+  }
+
+  /** Where the first piece is that begins at `seq` or behind. Most come behind all; others may be many. */
+  #placeOf(seq: number): number {
+    const pieces = this.#pieces;
+    let high = pieces.length;
+    if (high === this.#first || (pieces[high - 1]!.seq - seq | 0) < 0) return high;
+    let low = this.#first;
+    while (low < high) {
+      const middle = low + high >>> 1;
+      if ((pieces[middle]!.seq - seq | 0) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** Compares `offer` with `piece` where both have bytes, from `at` on; returns the end of `piece`, if that is behind. */

@@ -11,6 +11,8 @@ import { Handshakes } from "./handshakes.ts";
 
 /** Bytes that come after later ones within this time were not sent again, but overtaken; microseconds. */
 const REORDERING = 3000;
+/** No window is larger (RFC 7323 section 2.3), in bytes. What is further ahead belongs to no stream. */
+const MAX_WINDOW = 2 ** 30;
 
 const { FIN, SYN, RST, ACK, URG } = Control;
 
@@ -156,10 +158,10 @@ export class Intake {
     const { length, captured, flags, ack } = this.#segment;
     const { counts } = stream.side;
     const end = seq + length | 0;
-    if (stream.hasFin && (end - stream.fin | 0) > 0) {
+    const old = stream.next - seq | 0;
+    if (old < -MAX_WINDOW || stream.hasFin && (end - stream.fin | 0) > 0) {
       return this.#leaveOut(flow, stream, "outside", time);
     }
-    const old = stream.next - seq | 0;
     if (old >= length) {
       if (length === 1 && old === 1 && stream.held.cost === 0) {
         return this.#probe(flow, stream, time);
@@ -226,7 +228,8 @@ export class Intake {
       }
       return;
     }
-    if ((fin - stream.top | 0) < 0) return this.#leaveOut(flow, stream, "outside", time);
+    const isNear = (fin - stream.top | 0) >= 0 && (fin - stream.next | 0) <= MAX_WINDOW;
+    if (!isNear) return this.#leaveOut(flow, stream, "outside", time);
     stream.hasFin = true;
     stream.fin = fin;
     stream.finHasAck = (flags & ACK) !== 0;

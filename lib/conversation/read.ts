@@ -37,7 +37,8 @@ export async function readConversations(
   using filters = new FrameFilters(options.filter ?? "", options.warn);
   using capture = await openCapture(options.file);
   const { reader } = capture;
-  const tracker = new Tracker(sink, options);
+  const seed = options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+  const tracker = new Tracker(sink, { ...options, seed });
   options.begun?.(tracker.totals);
   try {
     while (!stop.aborted && await untilStopped(reader.fill(), stop)) {

@@ -1,0 +1,198 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import fc from "fast-check";
+import { BadCapture } from "../../lib/capture/bad_capture.ts";
+import { type AnalyseReport, runAnalyse } from "../../lib/conversation/analyse.ts";
+import type { Conversation, ConversationSink } from "../../lib/conversation/conversation.ts";
+import { Tracker } from "../../lib/conversation/tracker.ts";
+import { LinkType } from "../../lib/packet/link.ts";
+import type { AnalyseResultFields } from "../../lib/vocabulary/analyse.ts";
+import { type Bytes, concat, pcapHeader, pcapRecord } from "../fixture/capture_file.ts";
+import { handshake, packetOf, type Spec } from "../fixture/conversation.ts";
+import { Bit, Ether, ethernet } from "../fixture/segment.ts";
+
+const { ACK, FIN, URG } = Bit;
+
+/** A conversation with a hole, an overlap, a retransmission and urgent data. */
+const specs: Spec[] = [
+  ...handshake,
+  { from: "client", seq: 1, ack: 1, text: "hello" },
+  { from: "client", seq: 9, ack: 1, text: "early" },
+  { from: "client", seq: 8, ack: 1, text: "overlap" },
+  { from: "server", flags: ACK | URG, seq: 1, ack: 6, text: "you" },
+  { from: "client", seq: 1, ack: 1, text: "hello" },
+  { from: "client", flags: FIN | ACK, seq: 15, ack: 4 },
+  { from: "server", flags: FIN | ACK, seq: 4, ack: 16 },
+];
+const frames: Bytes[] = specs.map((spec) => ethernet(Ether.IPV4, packetOf(spec)));
+const parts = [pcapHeader(true), ...frames.map((frame, i) => pcapRecord(true, 1, i, frame))];
+const capture = concat(...parts);
+
+/** Analyses the bytes as a file. */
+async function analyse(
+  path: string,
+  bytes: Uint8Array,
+): Promise<{ result: AnalyseResultFields | undefined; flows: number; error: unknown }> {
+  let result: AnalyseResultFields | undefined;
+  let flows = 0;
+  const report: AnalyseReport = {
+    flow: () => void flows++,
+    note() {},
+    result: (fields) => void (result = fields),
+    warn() {},
+    busy: () => undefined,
+  };
+  Deno.writeFileSync(path, bytes);
+  const options = { file: path, filter: "", servers: [], notes: true };
+  try {
+    await runAnalyse(options, report, new AbortController().signal);
+    return { result, flows, error: undefined };
+  } catch (error) {
+    return { result, flows, error };
+  }
+}
+
+async function withFile(use: (path: string) => Promise<void>): Promise<void> {
+  const directory = Deno.makeTempDirSync({ prefix: "t2cp-analyse-" });
+  try {
+    await use(join(directory, "capture"));
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+Deno.test("analysis: a file cut at any byte gives what is whole, then block and offset", async () => {
+  const ends = parts.map((_, i) => concat(...parts.slice(0, i + 1)).length);
+  await withFile(async (path) => {
+    for (let size = 0; size <= capture.length; size++) {
+      const { result, flows, error } = await analyse(path, capture.subarray(0, size));
+      const whole = ends.filter((end) => end <= size).length;
+      const offset = whole === 0 ? 0 : ends[whole - 1]!;
+      // The file header is a part, too.
+      assert.equal(result?.frames ?? 0, Math.max(0, whole - 1), `${size} bytes`);
+      assert.equal(flows, whole > 1 ? 1 : 0, `${size} bytes`);
+      if (size > 0 && offset === size) {
+        assert.equal(error, undefined, `${size} bytes`);
+        assert.equal(result?.complete, true);
+        continue;
+      }
+      assert.ok(error instanceof BadCapture, `${size} bytes: ${error}`);
+      assert.equal(error.status, 65);
+      assert.deepEqual(error.place, { file: path, block: whole + 1, offset });
+      assert.ok(error.message.startsWith(`Block ${whole + 1} at byte ${offset} of `));
+      assert.notEqual(result?.complete, true);
+    }
+  });
+});
+
+Deno.test("analysis: flipped bits give an account, or an error with block and offset", async () => {
+  await withFile(async (path) => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.nat(8 * capture.length - 1), { minLength: 1, maxLength: 6 }),
+        async (flips) => {
+          const broken = capture.slice();
+          for (const flip of flips) broken[flip >> 3]! ^= 1 << (flip & 7);
+          const { result, flows, error } = await analyse(path, broken);
+          if (error !== undefined) {
+            assert.ok(error instanceof BadCapture, String(error));
+            const { block, offset } = error.place;
+            assert.ok(block >= 1 && offset <= capture.length, error.message);
+            assert.ok(error.message.startsWith(`Block ${block} at byte ${offset} of `));
+          } else {
+            assert.equal(result?.complete, true);
+          }
+          if (result === undefined) return;
+          assert.ok(result.frames <= frames.length);
+          assert.equal(result.flows, flows);
+          assert.ok(result.bytes <= capture.length);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+});
+
+/** Checks the promises of {@linkcode ConversationSink}, and sums what it is told. */
+class Checker implements ConversationSink {
+  bytes = 0;
+  missingBytes = 0;
+  readonly #open: Map<Conversation, Set<string>> = new Map();
+
+  get openCount(): number {
+    return this.#open.size;
+  }
+  open(c: Conversation): void {
+    assert.ok(!this.#open.has(c));
+    this.#open.set(c, new Set());
+  }
+  data(c: Conversation, from: unknown, memory: Uint8Array, at: number, length: number): void {
+    this.#goesOn(c, from);
+    assert.ok(length > 0 && at >= 0 && at + length <= memory.length);
+    this.bytes += length;
+  }
+  missing(c: Conversation, from: unknown, length: number): void {
+    this.#goesOn(c, from);
+    assert.ok(length > 0 && length < 2 ** 32);
+    this.missingBytes += length;
+  }
+  finish(c: Conversation, from: { role: string }): void {
+    this.#goesOn(c, from);
+    this.#open.get(c)!.add(from.role);
+  }
+  note(c: Conversation, _from: unknown, _kind: string, seq: number, length: number): void {
+    assert.ok(this.#open.has(c));
+    assert.ok(seq >= 0 && seq < 2 ** 32 && length >= 0);
+  }
+  close(c: Conversation): void {
+    assert.ok(this.#open.delete(c), "closed once");
+  }
+  #goesOn(c: Conversation, from: unknown): void {
+    const ended = this.#open.get(c);
+    assert.ok(ended !== undefined, "between open and close");
+    assert.ok(from === c.client || from === c.server);
+    assert.ok(!ended.has((from as { role: string }).role), "nothing behind the end");
+  }
+}
+
+Deno.test("conversation: any segments in any order keep the sink's promises and the bounds", () => {
+  const near = fc.oneof(
+    fc.integer({ min: 0, max: 40 }),
+    fc.constantFrom(2 ** 31 - 1, 2 ** 31, 2 ** 31 + 1, 2 ** 32 - 1, 65_535),
+  );
+  const segment: fc.Arbitrary<Spec> = fc.record({
+    from: fc.constantFrom("client" as const, "server" as const),
+    flags: fc.oneof(fc.constant(ACK), fc.integer({ min: 0, max: 63 })),
+    seq: near,
+    ack: near,
+    text: fc.string({ maxLength: 20, unit: "binary-ascii" }),
+    window: fc.constantFrom(0, 1, 65_535),
+    after: fc.constantFrom(0, 1, 300, 5000, -1000, 100_000_000),
+    cut: fc.constantFrom(0, 0, 0, 3),
+  });
+  const hold = { conversation: 2000, total: 3000 };
+  fc.assert(
+    fc.property(fc.array(segment, { maxLength: 40 }), (segments) => {
+      const sink = new Checker();
+      const tracker = new Tracker(sink, { hold, capacity: 2 });
+      let [time, payload] = [1e15, 0];
+      for (const spec of segments) {
+        time += spec.after! * 1000;
+        const bytes = Uint8Array.from(packetOf(spec));
+        const captured = bytes.length - spec.cut!;
+        payload += spec.text!.length;
+        tracker.take(new DataView(bytes.buffer), 0, captured, bytes.length, LinkType.RAW, time);
+        // A conversation is told of with the first that there is to tell.
+        assert.ok(sink.openCount <= tracker.totals.open);
+        assert.ok(tracker.totals.held <= hold.total);
+      }
+      tracker.end();
+      const { totals } = tracker;
+      assert.deepEqual([totals.open, totals.held, sink.openCount], [0, 0, 0]);
+      assert.deepEqual([totals.bytes, totals.missing_bytes], [sink.bytes, sink.missingBytes]);
+      assert.ok(totals.bytes <= payload, "each byte once");
+      assert.ok(totals.held_max <= hold.total);
+    }),
+    { numRuns: 1000 },
+  );
+});
