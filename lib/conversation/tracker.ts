@@ -5,7 +5,7 @@
  */
 import { Control, Reading, Segment } from "../packet/segment.ts";
 import { FlowTable } from "../recorder/flow_table.ts";
-import { from16Bytes } from "../address.ts";
+import { AddressNames } from "./address_names.ts";
 import { Conversation, type ConversationSink, Side } from "./conversation.ts";
 import { Delivery, type HoldLimits } from "./delivery.ts";
 import { Base, Flow } from "./flow.ts";
@@ -53,6 +53,7 @@ export class Tracker {
   readonly totals: Totals = new Totals();
   readonly #segment = new Segment();
   readonly #table: FlowTable;
+  readonly #names = new AddressNames();
   /** By slot of the table. */
   readonly #flows: (Flow | undefined)[] = [];
   readonly #delivery: Delivery;
@@ -202,8 +203,8 @@ export class Tracker {
       this.#remove(slot);
     }
     const { wanted } = this.#table;
-    const low = { address: addressAt(wanted, 0), port: wanted[8]! >>> 16 };
-    const high = { address: addressAt(wanted, 4), port: wanted[8]! & 0xffff };
+    const low = { address: this.#names.of(wanted, 0), port: wanted[8]! >>> 16 };
+    const high = { address: this.#names.of(wanted, 4), port: wanted[8]! & 0xffff };
     const { flags } = this.#segment;
     const [source, destination] = isForward ? [low, high] : [high, low];
     const { sourceIsClient, by } = (flags & SYN) !== 0
@@ -261,10 +262,4 @@ export class Tracker {
       flow.conversation.handshake !== "whole";
     return isEmbryonic ? Math.min(EMBRYONIC * 1e6, this.#idle) : this.#idle;
   }
-}
-
-function addressAt(words: Int32Array, at: number): string {
-  const bytes = new DataView(new ArrayBuffer(16));
-  for (let i = 0; i < 4; i++) bytes.setInt32(4 * i, words[at + i]!);
-  return from16Bytes(new Uint8Array(bytes.buffer));
 }
