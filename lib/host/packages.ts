@@ -49,6 +49,7 @@ export const PACKAGES: readonly Package[] = [
   { name: "python3", purpose: "test", reason: "runs the lab's servers in Python" },
   { name: "tshark", purpose: "test", reason: "reads capture files in the tests" },
   { name: "nftables", purpose: "test", reason: "drops chosen packets in the tests" },
+  { name: "strace", purpose: "test", reason: "kills at chosen system calls in the tests" },
   {
     name: "frr",
     purpose: "test",
