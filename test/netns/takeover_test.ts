@@ -108,6 +108,39 @@ onStage(
 );
 
 onStage(
+  "takeover: of another target or service, or with recovered in between, failed changes nothing",
+  async (stage) => {
+    await stage.echoServers();
+    await stage.protect(ECHO);
+    const about = (fields: object) => JSON.stringify({ ...JSON.parse(failed), ...fields });
+    const recovered = JSON.stringify({ ...common, type: "recovered", target: "primary" });
+    const flags = ["--target", "primary"];
+    const others = [
+      about({ target: "other" }),
+      about({ target: 7 }),
+      about({ target: undefined }),
+      about({ services: ["10.77.0.101:7"] }),
+      about({ services: [null, "nonsense"] }),
+      about({ server: `${ECHO}0` }),
+    ];
+    const input = others.map((line) => `${line}\\n`).join("");
+    const passed = await feed(stage, input, ...flags);
+    assert.equal(passed.status, 0, passed.stderr);
+    assert.deepEqual(own(passed.stdout).map(({ type }) => type), ["started"]);
+    for (const line of others) assert.ok(passed.stdout.split("\n").includes(line), line);
+
+    // It waits for a fence, and the target is back before that stands.
+    const lines = `${failed}\\n${recovered}\\n`;
+    const cancelled = await feed(stage, lines, ...flags, "--fence", "require");
+    assert.equal(cancelled.status, 0, cancelled.stderr);
+    const [, warning, ...more] = own(cancelled.stdout);
+    assert.match(String(warning?.message), /given up before it began: "primary" has recovered/);
+    assert.deepEqual(more, []);
+    assert.equal((await stage.stats()).mode, "shadow");
+  },
+);
+
+onStage(
   "takeover: --strict ends at the first line that is no event, with its number",
   async (stage) => {
     await stage.echoServers();
