@@ -141,7 +141,17 @@ Deno.test("replay: a server that never stops is given up after --excess, and lit
 
 Deno.test("replay: a server that takes nothing is timed out", async () => {
   const lines = [says("x".repeat(16 << 20)), answers("thanks")];
-  const flow = await playBad(() => pause(2000).then(() => {}), { readAhead: 1 << 26 }, { lines });
+  const flow = await playBad(
+    async (connection) => {
+      // Throws once the test has ended the connection.
+      while (true) {
+        connection.setNoDelay();
+        await pause(20);
+      }
+    },
+    { readAhead: 1 << 26 },
+    { lines },
+  );
   assert.deepEqual([flow.outcome, flow.reason], ["timed_out", "the server takes no more bytes"]);
 });
 
@@ -175,11 +185,23 @@ Deno.test("replay: bytes of the client that the capture lacks are never sent", a
     heard += await hear(connection);
   });
   const lines = [says("one\n"), answers("ONE\n"), lost, answers("TWO\n"), says("six\n")];
-  const told = await replayDialogues([{ lines }], { to: server.text });
+  const told = await replayDialogues([{ lines }], { to: server.text, settle: 200 });
   assert.equal(told.flows[0]!.outcome, "skipped");
   assert.equal(told.flows[0]!.reason, "the capture lacks 4 bytes of the client");
   assert.equal(told.flows[0]!.sent, 4);
   assert.equal(heard, "one\n");
+});
+
+Deno.test("replay: what was said before the capture began is not made up", async () => {
+  let heard = "";
+  await using server = new TestServer(async (connection) => {
+    await write(connection, "TWO\n");
+    heard = await hear(connection);
+  });
+  const lines = [{ ...says("two\n"), lost: true }, answers("TWO\n"), says("six\n")];
+  const { flows } = await replayDialogues([{ lines, joined: true }], { to: server.text });
+  assert.deepEqual([flows[0]!.outcome, flows[0]!.sent], ["equal", 4]);
+  assert.equal(heard, "six\n");
 });
 
 Deno.test("replay: the time of the capture, faster, and with shorter pauses", async () => {
