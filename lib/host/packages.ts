@@ -73,6 +73,7 @@ export const PACKAGES: readonly Package[] = [
     reason: "moves addresses by VRRP, to compare with",
     service: "keepalived",
   },
+  { name: "tcpreplay", purpose: "bench", reason: "puts captures on the wire, to compare with" },
 ];
 
 /**

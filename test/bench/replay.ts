@@ -1,7 +1,7 @@
 /**
  * The player against nginx on the loopback interface: requests a second, with connections that are kept alive and with
  * one connection for each request; ten thousand conversations at once; and how fast tcpreplay puts the same frames on
- * the wire, which talks to nobody. Needs root, nginx, curl and tcpdump; tcpreplay where it is to be compared.
+ * the wire, which talks to nobody. Needs root and the packages of the purpose `bench`.
  *
  *     deno task bench:replay [SECONDS]
  *
@@ -77,9 +77,7 @@ async function atTopSpeed(what: string, file: string, requests: number): Promise
   let best = 0;
   for (const concurrency of [100, 1000]) best = Math.max(best, await measure(file, concurrency));
   console.log(`  ${(best / GOAL).toFixed(2)} x of ${GOAL} requests/s`);
-  const blind = await run("tcpreplay", "-q", "--topspeed", "--loop=50", "-i", "lo", file)
-    .catch(() => undefined);
-  if (blind === undefined) return console.log("  tcpreplay is not installed");
+  const blind = await run("tcpreplay", "-q", "--topspeed", "--loop=50", "-i", "lo", file);
   const packets = /Rated:.*, ([\d.]+) pps/.exec(blind.out)?.[1];
   const actual = /Actual: (\d+) packets/.exec(blind.out)?.[1];
   if (packets === undefined || actual === undefined) return console.log(blind.out);
