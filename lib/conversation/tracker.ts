@@ -40,6 +40,11 @@ const HOLD: HoldLimits = { conversation: 1 << 24, total: 1 << 26 };
 const SWEEP = 10_000_000;
 /** How often those are looked at in which bytes are waited for. */
 const TICK = 50_000;
+/**
+ * Times may jump to and fro from frame to frame: for each frame, no more than so many conversations are looked at, as a
+ * mean.
+ */
+const LOOKS = 8;
 /** So many are compared when one must make room. */
 const CANDIDATES = 32;
 const { SYN, ACK } = Control;
@@ -63,6 +68,9 @@ export class Tracker {
   #now = 0;
   #nextTick = -Infinity;
   #nextSweep = -Infinity;
+  /** Frames since the last tick and the last sweep. */
+  #sinceTick = 0;
+  #sinceSweep = 0;
   #hand = 0;
 
   /** Tells `sink`. */
@@ -88,7 +96,13 @@ export class Tracker {
   ): void {
     const segment = this.#segment;
     const reading = segment.read(frame, at, captured, wire, link);
-    if (time >= this.#nextTick || time < this.#now - TICK) this.tick(time);
+    this.#sinceTick++;
+    this.#sinceSweep++;
+    // Somebody set the clock back.
+    if (time < this.#now - TICK) this.#nextTick = this.#nextSweep = -Infinity;
+    if (time >= this.#nextTick && this.#sinceTick * LOOKS >= this.#delivery.waiting.size) {
+      this.#tick(time);
+    }
     this.#now = time;
     if (reading !== Reading.TCP) return this.#countOther(reading);
     const { totals } = this;
@@ -115,13 +129,13 @@ export class Tracker {
     this.totals.filtered++;
   }
 
-  /** Lets the time pass to `time`, without a frame: what waits only so long is told. */
-  tick(time: number): void {
-    if (time < this.#now) this.#nextSweep = time;
-    this.#now = time;
+  /** Looks at conversations in which something may have been waited for, or that were silent, for long enough. */
+  #tick(time: number): void {
+    this.#sinceTick = 0;
     this.#nextTick = time + TICK;
     for (const flow of this.#delivery.waiting) this.#delivery.review(flow, time);
-    if (time < this.#nextSweep) return;
+    if (time < this.#nextSweep || this.#sinceSweep * LOOKS < this.#flows.length) return;
+    this.#sinceSweep = 0;
     this.#nextSweep = time + SWEEP;
     for (let slot = 0; slot < this.#flows.length; slot++) {
       const flow = this.#flows[slot];
