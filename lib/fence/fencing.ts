@@ -35,6 +35,8 @@ export class Fencing {
   #underWay: Promise<FencedFields> | undefined;
   /** Whether a fence that is up has got all that belongs to it. */
   #complete: boolean;
+  /** Whether this process has pointed the neighbour entries: an earlier start may have been killed before it did. */
+  #pointed = false;
   #running: Promise<unknown> = Promise.resolve();
 
   /** Acts on `parts`. */
@@ -67,8 +69,9 @@ export class Fencing {
     steps["dropping"] = elapsed();
     const finish = (): FencedFields => {
       this.#complete = true;
-      if (!already && this.#parts.neighbours !== undefined) {
+      if (!this.#pointed && this.#parts.neighbours !== undefined) {
         this.#point();
+        this.#pointed = true;
         steps["neighbours"] = elapsed();
       }
       const fields: FencedFields = {
@@ -104,6 +107,7 @@ export class Fencing {
   release(): boolean {
     if (!this.#parts.fence.lower()) return false;
     this.#parts.neighbours?.table.forget();
+    this.#pointed = false;
     this.#parts.emitter.emit("fence.released", { services: this.#names });
     return true;
   }

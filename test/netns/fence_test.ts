@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { failedLine, type FenceStage, fenceTest, SERVICES } from "./fence_stage.ts";
 import type { TcpSocket } from "../fixture/socket.ts";
+import { killAt } from "./strace.ts";
 import type { Process } from "./two_hosts.ts";
 
 const MAC = "02:00:00:00:00:99";
@@ -84,6 +85,26 @@ fenceTest(
     assert.deepEqual(await stage.release(), [], "nothing is left to release");
   },
 );
+
+fenceTest("one that was killed as it came up is completed by the next start", async (stage) => {
+  const client = await stage.client();
+  const first = await stage.fence("--backup", MAC);
+  // Dropping is a store to memory; the neighbour entries are told by a message.
+  await killAt(first.pid, "sendto:1", () => first.write(failedLine()));
+  await first.end("SIGKILL");
+  assert.deepEqual(told(first), []);
+  assert.doesNotMatch(await stage.neighbour(4), new RegExp(MAC));
+  await client.send("one");
+  const second = await stage.fence("--backup", MAC);
+  assert.equal((await second.next("started")).up, true);
+  await second.write(failedLine());
+  assert.equal((await second.next("fenced")).already, true);
+  assert.match(await stage.neighbour(4), new RegExp(`lladdr ${MAC}`));
+  assert.equal(client.tryReceive(1), undefined);
+  assert.deepEqual(await stage.release(), [SERVICES]);
+  assert.equal(await client.receiveText(3), "one");
+  await second.end("SIGTERM");
+});
 
 fenceTest("one that was killed before it was up leaves nothing that drops", async (stage) => {
   const first = await stage.fence();
