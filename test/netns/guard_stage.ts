@@ -148,9 +148,12 @@ export class GuardStage {
     return (await this.ask("stats"))[0]!.stats as Record<string, number>;
   }
 
-  /** Waits until counter `name` is at least `least`. */
-  async counts(name: string, least: number): Promise<void> {
-    await poll(`${least} of ${name}`, async () => (await this.stats())[name]! >= least);
+  /** Waits until counter `name` is at least `least`; calls `meanwhile` before each look. */
+  async counts(name: string, least: number, meanwhile: () => void = () => {}): Promise<void> {
+    await poll(`${least} of ${name}`, async () => {
+      meanwhile();
+      return (await this.stats())[name]! >= least;
+    });
   }
 
   /** What is attached to the server's interface. */
