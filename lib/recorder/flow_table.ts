@@ -134,6 +134,11 @@ export class FlowTable {
     return formatEndpoint(this.#address(slot * KEY_WORDS + WORDS_OF_ADDRESS), ports & 0xffff);
   }
 
+  /** Both ports of the flow in `slot`, the client's in the upper half. */
+  ports(slot: number): number {
+    return this.#keys[slot * KEY_WORDS + 2 * WORDS_OF_ADDRESS]!;
+  }
+
   #address(at: number): string {
     const bytes = new DataView(new ArrayBuffer(16));
     for (let i = 0; i < WORDS_OF_ADDRESS; i++) bytes.setInt32(i * 4, this.#keys[at + i]!);

@@ -9,6 +9,7 @@ import { BLOCK, type Reserve } from "./block_store.ts";
 import { Flag, type FlowStates } from "./flow_states.ts";
 import { FlowTable } from "./flow_table.ts";
 import { Holdings, later } from "./holdings.ts";
+import { KnownFlows } from "./known_flows.ts";
 import type { Ledger } from "./ledger.ts";
 import { addressWords, ServiceSet } from "./service_set.ts";
 
@@ -79,10 +80,7 @@ export class Recorder {
   readonly #segment = new Segment();
   /** The memory that has the current segment. */
   #memory: DataView = new DataView(new ArrayBuffer(0));
-  #known = -1; // The flow of the client's segment before: its slot, or -1, and its key.
-  #knownClient = 0;
-  #knownServer = 0;
-  #knownPorts = 0;
+  readonly #known = new KnownFlows();
   #now = 0;
   #swept = 0;
   #hand = 0;
@@ -112,7 +110,7 @@ export class Recorder {
       return;
     }
     this.#memory = frame;
-    if (segment.family === 4 && this.#known >= 0 && this.#takeKnown(frame)) {
+    if (segment.family === 4 && this.#takeKnown(frame)) {
       ledger.segments += 1;
       return;
     }
@@ -126,10 +124,7 @@ export class Recorder {
       const slot = this.table.find();
       // A client that is a service, too, has flows of both kinds between the same ends.
       if (family === 4 && slot >= 0 && !services.has(frame, family, sourceAt, sourcePort)) {
-        this.#known = slot;
-        this.#knownClient = wanted[3]!;
-        this.#knownServer = wanted[7]!;
-        this.#knownPorts = wanted[8]!;
+        this.#known.put(slot, wanted[3]!, wanted[7]!, wanted[8]!);
       }
       this.#fromClient(slot);
     } else if (services.has(frame, family, sourceAt, sourcePort)) {
@@ -144,31 +139,33 @@ export class Recorder {
     ledger.segments += 1;
   }
 
-  /**
-   * Segments come in trains: takes the current one without a look-up, if it is of the open IPv4 flow that a client's
-   * segment was of last. Whether it is.
-   */
+  /** Takes the current segment without a look-up, if it is of an open IPv4 flow that is known. Whether it is. */
   #takeKnown(frame: DataView): boolean {
-    const slot = this.#known;
-    if ((this.states.flags[slot]! & Flag.CLOSED) !== 0) return false;
     const { sourceAt, destinationAt, sourcePort, destinationPort } = this.#segment;
+    const known = this.#known;
+    const place = KnownFlows.place(sourcePort, destinationPort);
+    const slot = known.slots[place]!;
+    if (slot < 0 || (this.states.flags[slot]! & Flag.CLOSED) !== 0) return false;
     const source = frame.getInt32(sourceAt);
     const destination = frame.getInt32(destinationAt);
-    if (source === this.#knownClient) {
-      const ports = sourcePort << 16 | destinationPort;
-      if (destination !== this.#knownServer || ports !== this.#knownPorts) return false;
+    const client = known.clients[place]!;
+    const server = known.servers[place]!;
+    const ports = known.ports[place]!;
+    if (
+      source === client && destination === server &&
+      ports === (sourcePort << 16 | destinationPort)
+    ) {
       this.#fromClient(slot);
       return true;
     }
-    const ports = destinationPort << 16 | sourcePort;
     if (
-      source !== this.#knownServer || destination !== this.#knownClient ||
-      ports !== this.#knownPorts
+      source === server && destination === client &&
+      ports === (destinationPort << 16 | sourcePort)
     ) {
-      return false;
+      this.#fromServer(slot);
+      return true;
     }
-    this.#fromServer(slot);
-    return true;
+    return false;
   }
 
   /** Tells the time, in seconds of a monotonic clock; ends what is idle, and reports what was dropped. */
@@ -353,9 +350,9 @@ export class Recorder {
     const { states } = this;
     if ((states.flags[slot]! & Flag.PENDING) !== 0) this.#report(slot);
     this.holdings.drop(slot, states.end[slot]!, "dropped_closed");
+    this.#known.forget(slot, this.table.ports(slot));
     this.table.remove(slot);
     states.flags[slot] = 0;
-    if (slot === this.#known) this.#known = -1;
   }
 
   /** Makes room in the table of flows: an ended one goes first, then the one that was seen longest ago. */
