@@ -1,6 +1,6 @@
 /**
  * The client's ends of many TCP connections in one process, and epoll(7) that says what happens on them. Deno's own
- * sockets cost some ten times as much a connection, and a task of the event loop for each read and write.
+ * sockets cost a promise and a turn of the event loop for each read and write.
  *
  * @module
  */
