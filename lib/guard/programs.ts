@@ -33,7 +33,7 @@ export const guardKind: InstanceKind = {
 };
 
 /** How long the programs hold a flow beyond the bound, in milliseconds: until then user space lets it go. */
-const SLACK = 500;
+const SLACK = 1000;
 
 /** Fills the maps: `release` is the bound in milliseconds. What is known of services that stay is kept. */
 export function configure(

@@ -25,6 +25,8 @@ import { GUARDED, HELD, MARK_RELEASE } from "./layout.ts";
 
 /** How long before the bound other hosts are asked, at each look, whether they have the address; in milliseconds. */
 const ASK = 2000;
+/** So often they are asked before a flow is let go, each time a look before; after a stall that is later than the bound. */
+const ASKS = 3;
 /** Between two looks while flows are held, in milliseconds. */
 const LOOK = 100;
 /** The same where all of them are another host's. */
@@ -87,6 +89,8 @@ export class Release implements Disposable {
   #busyUntil = 0;
   #pending = 0;
   #idle = false;
+  /** When was asked last, {@linkcode ASKS} times, the oldest first; CLOCK_MONOTONIC in nanoseconds. */
+  #asked: number[] = [];
   /** Processes whose flows are let go at once. */
   readonly #dismissed = new Set<number>();
   #reset = 0;
@@ -158,7 +162,7 @@ export class Release implements Disposable {
       } else if (this.#movedAt(new Uint8Array(keys.buffer, keyAt + FLOW_KEY.server, 16)) >= since) {
         if (age < FORGET) moved += 1;
         else this.#forget(keys, keyAt);
-      } else if (age < bound) {
+      } else if (age < bound || !this.#hasAsked(since)) {
         pending += 1;
         ask ||= age >= bound - ASK;
       } else {
@@ -175,7 +179,7 @@ export class Release implements Disposable {
     this.#idle = moved + pending === 0 && now >= this.#busyUntil;
     if (this.#idle) this.#dismissed.clear();
     this.#next = now + (moved > 0 && pending === 0 ? LOOK_MOVED : LOOK);
-    if (ask) this.#ask();
+    if (ask) this.#ask(nanos);
   }
 
   /** Lets go of all flows of process `pid` at once. */
@@ -227,7 +231,13 @@ export class Release implements Disposable {
     }
   }
 
-  #ask(): void {
+  /** Whether other hosts were asked often enough after `since`, CLOCK_MONOTONIC in nanoseconds. */
+  #hasAsked(since: number): boolean {
+    return this.#asked.length === ASKS && this.#asked[0]! >= since;
+  }
+
+  #ask(nanos: number): void {
+    this.#asked = [...this.#asked, nanos].slice(-ASKS);
     const { interface: name, services } = this.#options;
     try {
       askForClaims(name, new Set(services.map(({ address }) => address)));

@@ -6,8 +6,11 @@
 import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { FLOW, type FlowEvent, REPLICA_RESET } from "../flow/layout.ts";
 
-/** How long the primary may take to reset or close the flow as well, in milliseconds. */
-const PATIENCE = 1000;
+/**
+ * How long the primary may take to reset or close the flow as well, in milliseconds: its reset waits at the gateway, for
+ * 500 milliseconds unless `mirror --hold-resets` says otherwise.
+ */
+const PATIENCE = 3000;
 /** Flows waited for at once; beyond it the oldest is judged before its time. */
 const MAX_WAITING = 4096;
 

@@ -150,9 +150,14 @@ export async function runShadow(
   const each = (): void => {
     stats.tick();
     // Once the host is active, whoever detaches the programs means it.
-    if (control.mode === Mode.SHADOW) guard.look();
+    if (control.mode === Mode.SHADOW) {
+      guard.look();
+      resets.look();
+    } else {
+      // The primary is gone: it will not reset anything any more.
+      resets.end();
+    }
     sweeper.tick(sweepFailed);
-    resets.look();
     warn.look(readCounters(instance.map("counters")));
   };
   const stillMissing = (gap: FlowEvent): boolean => isMissing(instance.map("flows"), gap);
