@@ -12,13 +12,14 @@ import { withOutput } from "./context.ts";
 import {
   parseHost,
   parseInterface,
-  parseName,
   parsePositive,
   parseShellCommand,
   parseType,
   runDirFlag,
   serviceFlag,
   statsFlag,
+  strictFlag,
+  targetFlag,
 } from "./flags.ts";
 
 interface Flags {
@@ -142,14 +143,7 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "TYPE",
         optional: true,
       },
-      target: {
-        kind: "parsed",
-        parse: parseName,
-        brief: "Name of the watched host whose events count, all unless given; may be repeated",
-        placeholder: "NAME",
-        variadic: true,
-        optional: true,
-      },
+      target: targetFlag,
       now: {
         kind: "boolean",
         brief: "Fence at once, and end",
@@ -188,12 +182,7 @@ export const command: Command<CommandContext> = buildCommand({
         default: false,
         withNegated: false,
       },
-      strict: {
-        kind: "boolean",
-        brief: "End at an input line that is no event",
-        default: false,
-        withNegated: false,
-      },
+      strict: strictFlag,
       stats: statsFlag,
       runDir: runDirFlag,
     },

@@ -49,6 +49,25 @@ export const statsFlag: ValueFlag<number> & { readonly optional: true } = {
   optional: true,
 };
 
+/** `--strict` of commands that read events. */
+export const strictFlag = {
+  kind: "boolean",
+  brief: "End at an input line that is no event",
+  default: false,
+  withNegated: false,
+} as const;
+
+/** `--target NAME` of commands that act on events, once or more. */
+export const targetFlag: ValueFlag<string> & { readonly variadic: true; readonly optional: true } =
+  {
+    kind: "parsed",
+    parse: parseName,
+    brief: "Name of the watched host whose events count, all unless given; may be repeated",
+    placeholder: "NAME",
+    variadic: true,
+    optional: true,
+  };
+
 function refuse(text: string, what: string, mend: string): never {
   throw new Failure(ExitStatus.USAGE, `"${text}" is not ${what}`, { mend });
 }

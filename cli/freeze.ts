@@ -8,7 +8,7 @@ import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runFreeze } from "../lib/freeze/run.ts";
 import { type ClientPattern, parseClientPattern, parseFlow } from "../lib/freeze/selection.ts";
 import { withOutput } from "./context.ts";
-import { parseName, parsePositive, parseType, runDirFlag } from "./flags.ts";
+import { parsePositive, parseType, runDirFlag, strictFlag, targetFlag } from "./flags.ts";
 
 interface Flags {
   on?: string;
@@ -123,26 +123,14 @@ export const command: Command<CommandContext> = buildCommand({
         variadic: true,
         optional: true,
       },
-      target: {
-        kind: "parsed",
-        parse: parseName,
-        brief: "Name of the watched host whose events count, any unless given; may be repeated",
-        placeholder: "NAME",
-        variadic: true,
-        optional: true,
-      },
+      target: targetFlag,
       revocable: {
         kind: "boolean",
         brief: "Acknowledge nothing that the primary has not, so that it may go on",
         default: false,
         withNegated: false,
       },
-      strict: {
-        kind: "boolean",
-        brief: "End at an input line that is no event",
-        default: false,
-        withNegated: false,
-      },
+      strict: strictFlag,
       runDir: runDirFlag,
     },
   },

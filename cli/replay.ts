@@ -9,7 +9,7 @@ import { STDIN } from "../lib/capture/open.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runHeal } from "../lib/heal/run.ts";
 import { withOutput } from "./context.ts";
-import { parsePath, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
+import { parsePath, runDirFlag, serviceFlag, statsFlag, strictFlag } from "./flags.ts";
 import { analyse } from "./replay_analyse.ts";
 import { play, type PlayFlags, playFlags } from "./replay_play.ts";
 
@@ -141,12 +141,7 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "SOCKET",
         optional: true,
       },
-      strict: {
-        kind: "boolean",
-        brief: "End at an input line that is no event",
-        default: false,
-        withNegated: false,
-      },
+      strict: strictFlag,
       stats: statsFlag,
       runDir: runDirFlag,
     },

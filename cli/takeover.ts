@@ -10,11 +10,12 @@ import type { FenceRule } from "../lib/takeover/fences.ts";
 import { runTakeover } from "../lib/takeover/run.ts";
 import { withOutput } from "./context.ts";
 import {
-  parseName,
   parsePath,
   parsePositive,
   parseType,
   runDirFlag,
+  strictFlag,
+  targetFlag,
   wholeNumber,
 } from "./flags.ts";
 
@@ -148,14 +149,7 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "SECONDS",
         optional: true,
       },
-      target: {
-        kind: "parsed",
-        parse: parseName,
-        brief: "Name of the watched host whose events count, all unless given; may be repeated",
-        placeholder: "NAME",
-        optional: true,
-        variadic: true,
-      },
+      target: targetFlag,
       fence: {
         kind: "parsed",
         parse: parseFence,
@@ -170,12 +164,7 @@ export const command: Command<CommandContext> = buildCommand({
         placeholder: "SECONDS",
         default: "2",
       },
-      strict: {
-        kind: "boolean",
-        brief: "End at an input line that is no event",
-        default: false,
-        withNegated: false,
-      },
+      strict: strictFlag,
       detach: {
         kind: "boolean",
         brief: "Remove the programs once every connection goes on by itself",

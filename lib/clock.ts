@@ -1,5 +1,5 @@
 /**
- * Wall-clock time in microseconds, and its text form.
+ * Wall-clock time in microseconds and its text form, and waiting.
  *
  * @module
  */
@@ -32,4 +32,17 @@ export async function within(work: Promise<unknown>, millis: number): Promise<vo
   const timer = setTimeout(late.resolve, millis);
   await Promise.race([work, late.promise]);
   clearTimeout(timer);
+}
+
+/** Waits for `millis` milliseconds, or until `stop` is aborted. */
+export function pause(millis: number, stop?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      stop?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, stop?.aborted ? 0 : millis);
+    stop?.addEventListener("abort", done);
+  });
 }

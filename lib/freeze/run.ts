@@ -4,6 +4,7 @@
  * @module
  */
 import { runOrdinary, runRealtime } from "../../ffi/scheduler.ts";
+import { pause } from "../clock.ts";
 import type { Emitter, Event } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { Mode, modeName } from "../flow/layout.ts";
@@ -201,16 +202,4 @@ class Work implements Disposable {
     const message = `${unsent} frames could not be sent on "${this.freezer.interface}"`;
     this.#streams.emitter.emit("warning", { message });
   }
-}
-
-function pause(milliseconds: number, stop: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      stop.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    stop.addEventListener("abort", done);
-  });
 }

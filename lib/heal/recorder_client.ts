@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { pause } from "../clock.ts";
 import { NdjsonWriter } from "../ndjson.ts";
 import type { Connection } from "../control.ts";
 import type { FlowEnds } from "../flow/layout.ts";
@@ -190,7 +191,7 @@ export class RecorderClient implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#closing;
-    let pause = FIRST_PAUSE;
+    let wait = FIRST_PAUSE;
     while (!signal.aborted) {
       let why: unknown = "has closed the connection";
       try {
@@ -203,7 +204,7 @@ export class RecorderClient implements AsyncDisposable {
         this.#writer = new NdjsonWriter(connection);
         this.stats.connections += 1;
         this.onChange(true, "");
-        pause = FIRST_PAUSE;
+        wait = FIRST_PAUSE;
         await this.#read(connection);
       } catch (error) {
         why = error;
@@ -214,8 +215,8 @@ export class RecorderClient implements AsyncDisposable {
       this.#fail(why);
       if (signal.aborted) return;
       this.onChange(false, String(why instanceof Error ? why.message : why));
-      await sleep(pause, signal);
-      pause = Math.min(pause * 2, LONGEST_PAUSE);
+      await pause(wait, signal);
+      wait = Math.min(wait * 2, LONGEST_PAUSE);
     }
   }
 
@@ -270,16 +271,4 @@ export class RecorderClient implements AsyncDisposable {
       // Closed already.
     }
   }
-}
-
-function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener("abort", done);
-  });
 }

@@ -9,6 +9,7 @@ import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector } from "../../ffi/libpcap.ts";
 import { PacketSocket } from "../../ffi/packet_socket.ts";
 import { runRealtime } from "../../ffi/scheduler.ts";
+import { pause } from "../clock.ts";
 import { requireSocketPath, serveControl } from "../control.ts";
 import { type Emitter, type Event, isEvent } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
@@ -132,7 +133,7 @@ async function findShadow(runDir: string, given: () => boolean): Promise<Shadow 
     const maps = record === undefined ? undefined : openPinnedMaps(shadowKind, runDir);
     if (record !== undefined && maps !== undefined) return { record, maps };
     if (last) return undefined;
-    await sleep(FIND);
+    await pause(FIND);
   }
 }
 
@@ -224,7 +225,7 @@ async function heal(work: Work, stop: AbortSignal, ended: () => boolean): Promis
         control.mode === Mode.SETTLING && healer.count > 0;
       if (!needed) return;
     }
-    await sleep(healer.pause, stop);
+    await pause(healer.pause, stop);
   }
 }
 
@@ -235,16 +236,4 @@ function requireNothingLost({ lostBytes }: Healer): void {
     `${lostBytes} bytes of the clients are lost for the replicas`,
     { mend: `the "flow.unprotected" events say of which flows, and why` },
   );
-}
-
-function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    signal?.addEventListener("abort", done);
-  });
 }

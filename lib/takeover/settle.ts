@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { pause } from "../clock.ts";
 import { readFlows } from "../shadow/programs.ts";
 import type { ResetFlow, Takeover } from "./takeover.ts";
 
@@ -59,16 +60,4 @@ function halfOpen(takeover: Takeover, elapsed: number): number {
     if (flow.synack_seen !== 0) count += 1;
   }
   return count;
-}
-
-function pause(milliseconds: number, stop: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      stop.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    stop.addEventListener("abort", done);
-  });
 }
