@@ -12,7 +12,7 @@ import { requireSocketPath, serveControl } from "../control.ts";
 import { Emitter, type Event, parseEvent } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { resolveMac } from "../mirror/neighbour.ts";
-import { repeat } from "../mirror/repeat.ts";
+import { repeat } from "../program/repeat.ts";
 import { NdjsonWriter } from "../ndjson.ts";
 import { passThrough } from "../pipeline.ts";
 import { StatsTimer } from "../program/events.ts";

@@ -66,6 +66,8 @@ export interface HealerParts {
   now(): number;
   /** CLOCK_MONOTONIC in nanoseconds, as the kernel notes it. */
   nowNanos(): number;
+  /** Processor time that the thread has had, in milliseconds. */
+  busyMillis(): number;
 }
 
 /** See the module. */
@@ -187,6 +189,7 @@ export class Healer {
   /** Looks at all flows, goes on with those that are being healed, and tells the recorder what is due. */
   tick(): void {
     const start = this.#parts.now();
+    const busy = this.#parts.busyMillis();
     const { mode } = this.#parts.control;
     if (mode !== this.#lastMode) {
       this.#nextSurvey = start;
@@ -205,7 +208,7 @@ export class Healer {
       this.#acknowledge(batch);
     }
     if (this.#surveyed && this.working === 0) this.#parts.control.surveyed = true;
-    this.#cost = this.#parts.now() - start;
+    this.#cost = this.#parts.busyMillis() - busy;
     if (mode === Mode.SETTLING && start >= this.#nextSurvey) {
       this.#nextSurvey = start + this.#surveyPause;
       this.#surveyPause = Math.min(this.#surveyPause * 2, RARE_SURVEY);

@@ -48,6 +48,7 @@ export async function rehearse(): Promise<void> {
     emitter: { emit: () => {} },
     now: () => performance.now(),
     nowNanos: () => 0,
+    busyMillis: () => 0,
   });
   const line = JSON.stringify({
     ...{ v: 1, type: "gap", time: formatTime(nowMicros()), by: "shadow", host: "host" },

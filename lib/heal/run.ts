@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "node:path";
-import { monotonicMicros } from "../../ffi/clock.ts";
+import { monotonicMicros, threadMicros } from "../../ffi/clock.ts";
 import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { Injector } from "../../ffi/libpcap.ts";
 import { PacketSocket } from "../../ffi/packet_socket.ts";
@@ -172,6 +172,7 @@ async function begin(options: HealOptions, shadow: Shadow, emitter: Emitter): Pr
     emitter,
     now: () => performance.now(),
     nowNanos: () => monotonicMicros() * 1000,
+    busyMillis: () => threadMicros() / 1000,
   });
   const gaps = opened.use(new KernelGaps(maps.get("gaps")!, (gap) => healer.onKernelGap(gap)));
   warnOfRecorder(recorder, options.recorder, emitter);

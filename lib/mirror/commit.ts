@@ -14,7 +14,7 @@ import type { Emitter } from "../event.ts";
 import { COMMIT, FLOW_KEY, HEARING, MARK_COMMIT } from "../flow/layout.ts";
 import type { Instance } from "../program/instance.ts";
 import { Flag, segmentFrame } from "./frame.ts";
-import { repeat } from "./repeat.ts";
+import { repeat } from "../program/repeat.ts";
 
 /** Between two looks, as a part of the timeout, and the bounds of it in milliseconds. */
 const LOOKS_PER_TIMEOUT = 4;

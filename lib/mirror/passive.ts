@@ -9,7 +9,7 @@ import { formatTime, nowMicros } from "../clock.ts";
 import type { Emitter } from "../event.ts";
 import { SIGNALS } from "../flow/layout.ts";
 import type { Instance } from "../program/instance.ts";
-import { repeat } from "./repeat.ts";
+import { repeat } from "../program/repeat.ts";
 import { type Limits, ResetBursts, type Suspicion, Unanswered } from "./suspicion.ts";
 
 /** Between two looks, in milliseconds. */

@@ -10,7 +10,7 @@ import type { Mapping } from "../../ffi/mapping.ts";
 import { FLOW_KEY, MARK_RESET, RESET, ResetState, SIGNALS } from "../flow/layout.ts";
 import type { Instance } from "../program/instance.ts";
 import { Flag, segmentFrame } from "./frame.ts";
-import { repeat } from "./repeat.ts";
+import { repeat } from "../program/repeat.ts";
 
 /** Between two looks, as a part of the bound, and the bounds of it in milliseconds. */
 const LOOKS_PER_BOUND = 20;

@@ -168,12 +168,12 @@ guardTest("guard: flows are reset where no takeover follows", async (stage) => {
 
 /** Answers ARP probes for 10.99.0.1, as a backup does that has taken over. */
 const CLAIMANT = `
-import socket
+import os, socket
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x806))
 s.bind(("link0", 0x806))
 own = s.getsockname()[4]
 address = socket.inet_aton("10.99.0.1")
-print("ready", flush=True)
+os.write(1, b"ready")
 while True:
     f = s.recv(2048)
     if f[20:22] == b"\\0\\1" and f[28:32] == bytes(4) and f[38:42] == address:
