@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { LINE_BEGIN, LINE_END, type Positions, SYMBOLS } from "./pattern.ts";
+import type { Positions } from "./pattern.ts";
+import { LINE_BEGIN, LINE_END, SYMBOLS } from "./pattern_syntax.ts";
 
 /** States that are remembered; with more, all are forgotten and built anew as they come. */
 const MAX_STATES = 4096;
