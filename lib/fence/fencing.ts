@@ -11,6 +11,7 @@ import type { FencedFields, FenceExecFields } from "../vocabulary/fence.ts";
 import type { Fence } from "./device.ts";
 import type { ServiceNeighbours } from "./neighbours.ts";
 import { type PowerFence, runPowerFence } from "./power.ts";
+import type { RunningCommand } from "./record.ts";
 
 /** What {@linkcode Fencing} works with. */
 export interface FencingParts {
@@ -24,6 +25,10 @@ export interface FencingParts {
   primary: string;
   /** The user's command; undefined for none. */
   power: PowerFence | undefined;
+  /** Told when the command runs, and with undefined when it does no more. */
+  note: (running: RunningCommand | undefined) => void;
+  /** Whether an earlier start was killed while its command ran beside the fence. */
+  unfinished: boolean;
   /** Receives the events. */
   emitter: Pick<Emitter, "emit">;
 }
@@ -43,8 +48,8 @@ export class Fencing {
   constructor(parts: FencingParts) {
     this.#parts = parts;
     this.#names = parts.services.map(formatService);
-    // An earlier start may have been killed while it waited for its command.
-    this.#complete = !parts.power?.required;
+    // What is up may be so without the command's success.
+    this.#complete = !(parts.power?.required || parts.unfinished);
   }
 
   /** The services' names. */
@@ -86,15 +91,19 @@ export class Fencing {
     if (already || power === undefined) return finish();
     if (!power.required) {
       const fields = finish();
-      this.#running = this.#exec(power);
+      this.#running = this.#exec(power, "beside");
       return fields;
     }
-    const ended = this.#exec(power);
+    // One that was up before stays up, whatever becomes of the command.
+    const ended = this.#exec(power, wasUp ? undefined : "required");
     this.#running = ended;
     this.#underWay = ended.then((exec) => {
       steps["exec"] = elapsed();
-      if (exec.ok && fence.up) return finish();
-      if (!wasUp) fence.lower();
+      const up = exec.ok && fence.up;
+      if (!up && !wasUp) fence.lower();
+      // Before anybody is told: whoever acts on it relies on the fence.
+      this.#parts.note(undefined);
+      if (up) return finish();
       const why = exec.ok ? "it was released meanwhile" : `its command ${reasonOf(exec)}`;
       const message = `The primary is not fenced: ${why}`;
       this.#parts.emitter.emit("warning", { message });
@@ -117,12 +126,17 @@ export class Fencing {
     await this.#running;
   }
 
-  async #exec(power: PowerFence): Promise<FenceExecFields> {
+  async #exec(
+    power: PowerFence,
+    running: RunningCommand | undefined,
+  ): Promise<FenceExecFields> {
+    this.#parts.note(running);
     const exec = await runPowerFence(power, {
       T2CP_PRIMARY: this.#parts.primary,
       T2CP_SERVICES: this.#names.join(" "),
     });
     this.#parts.emitter.emit("fence.exec", { ...exec });
+    if (!power.required) this.#parts.note(undefined);
     return exec;
   }
 

@@ -18,7 +18,12 @@ export interface FenceRecord extends InstanceRecord {
   program: number;
   /** Where the services' neighbour entries were pointed; absent where they were left alone. */
   backup?: string;
+  /** The command that runs since the fence was put up, and whether somebody waits for it; absent where none does. */
+  running?: RunningCommand;
 }
+
+/** A command that runs: the fence counts once it has succeeded, or does already. */
+export type RunningCommand = "required" | "beside";
 
 /** The record under `runDir`; undefined where there is none. */
 export function readFenceRecord(runDir: string): FenceRecord | undefined {

@@ -31,6 +31,7 @@ import {
   FENCE_SOCKET,
   readFenceRecord,
   requireSameFence,
+  type RunningCommand,
   writeFenceRecord,
 } from "./record.ts";
 
@@ -181,23 +182,39 @@ async function place(task: FenceTask, emitter: Emitter): Promise<Placed> {
   const primary = formatMac(mac);
   const backup = backupMac && formatMac(backupMac);
   requirePrimary(task, primary, backup);
-  const note = (program: number): void =>
+  const note = (program: number, running?: RunningCommand): void =>
     writeFenceRecord(runDir, {
       interface: task.interface,
       services: services.map(formatService),
       program,
       ...(backup === undefined ? {} : { backup }),
+      ...(running === undefined ? {} : { running }),
     });
   const setup = { interface: task.interface, primary: mac, services };
   const fence = opened.use(openNoted(runDir, () => Fence.open(setup, earlier?.program, note)));
-  if (fence.adopted) note(fence.program);
+  if (earlier?.running === "required" && fence.up) undoLeft(fence, services, emitter);
+  if (fence.adopted) note(fence.program, fence.up ? earlier?.running : undefined);
   const addresses = services.map(({ address }) => address);
   const neighbours = backupMac && {
     table: opened.use(new ServiceNeighbours(task.interface, addresses)),
     mac: backupMac,
   };
   const { power } = task;
-  const fencing = new Fencing({ fence, neighbours, services, primary, power, emitter });
+  const fencing = new Fencing({
+    ...{ fence, neighbours, services, primary, power, emitter },
+    unfinished: fence.up && earlier?.running !== undefined,
+    note: (running) => {
+      try {
+        note(fence.program, running);
+      } catch (error) {
+        // A full disk must not keep the primary from being silenced.
+        const message = `No record of the command: ${
+          error instanceof Error ? error.message : error
+        }`;
+        emitter.emit("warning", { message });
+      }
+    },
+  });
   const kept = opened.move();
   return {
     ...{ fence, fencing, primary, backup },
@@ -207,6 +224,15 @@ async function place(task: FenceTask, emitter: Emitter): Promise<Placed> {
     },
     [Symbol.dispose]: () => kept.dispose(),
   };
+}
+
+/** Takes down what an earlier start put up that was killed before it told anybody: its command was required. */
+function undoLeft(fence: Fence, services: readonly Service[], emitter: Emitter): void {
+  fence.lower();
+  const message = "An earlier start was killed while its command ran, and is undone; " +
+    "if the primary has failed, ask for the fence again: t2cp fence --now";
+  emitter.emit("warning", { message });
+  emitter.emit("fence.released", { services: services.map(formatService) });
 }
 
 /** Opens a fence; the record goes again where none is attached. */
@@ -287,7 +313,7 @@ async function rehearse(services: readonly Service[]): Promise<void> {
     ...{ level: "host", cause: "unplanned", evidence: [], last_seen: time },
   });
   const parts = { fence, neighbours: undefined, services, primary: "", power: undefined, emitter };
-  const fencing = new Fencing(parts);
+  const fencing = new Fencing({ ...parts, unfinished: false, note: () => {} });
   for (let i = 0; i < REHEARSALS; i++) {
     if (typeof parseEvent(line) === "object") fencing.fence();
   }

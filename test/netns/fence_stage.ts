@@ -72,6 +72,11 @@ export class FenceStage {
     await this.hosts.output("a", "ip", "address", "add", `${SERVICE[4]}/32`, "dev", "link0");
     const ipv6 = ["ip", "address", "add", `${SERVICE[6]}/128`, "dev", "link0", "nodad"];
     await this.hosts.output("a", ...ipv6);
+    await this.startServer();
+  }
+
+  /** Starts the primary's server. */
+  async startServer(): Promise<void> {
     const listen = `TCP6-LISTEN:${PORT},ipv6only=0,reuseaddr,fork`;
     this.#server = this.hosts.command("a", ["socat", listen, "PIPE"], { stdin: "null" }).spawn();
     await poll(
@@ -83,12 +88,32 @@ export class FenceStage {
   async #end(): Promise<void> {
     for (const socket of this.#sockets) socket.close();
     this.#namespace[Symbol.dispose]();
-    try {
-      this.#server?.kill("SIGKILL");
-    } catch {
-      // It has ended already.
+    await this.stopServer();
+  }
+
+  /** Ends the primary's server and its connections. */
+  async stopServer(): Promise<void> {
+    const server = this.#server;
+    if (server === undefined) return;
+    this.#server = undefined;
+    const forks = await Deno.readTextFile(`/proc/${server.pid}/task/${server.pid}/children`);
+    for (const pid of [server.pid, ...forks.split(" ").filter(Boolean).map(Number)]) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended already.
+      }
     }
-    await this.#server?.status;
+    await server.status;
+  }
+
+  /** The primary's host comes up again, and says so: RFC 5227 section 2.3. */
+  async announceAnew(): Promise<void> {
+    const link = ["ip", "link", "set", "dev", "link0"];
+    const setting = "/proc/sys/net/ipv4/conf/link0/arp_notify";
+    await this.hosts.output("a", "sh", "-c", `echo 1 >${setting}`);
+    await this.hosts.output("a", ...link, "down");
+    await this.hosts.output("a", ...link, "up");
   }
 
   /** The flags of a fence against the primary. */
@@ -143,10 +168,13 @@ export class FenceStage {
 
   /** Waits until a counter is at least `least`. */
   async counts(name: string, least = 1): Promise<void> {
-    await poll(`${least} of ${name}`, async () => {
-      const { stats } = await this.ask("stats") as { stats: Record<string, number> };
-      return stats[name]! >= least;
-    });
+    await poll(`${least} of ${name}`, async () => (await this.counters())[name]! >= least);
+  }
+
+  /** What the fence's process counts. */
+  async counters(): Promise<Record<string, number>> {
+    const { stats } = await this.ask("stats") as { stats: Record<string, number> };
+    return stats;
   }
 
   /** The neighbour entry of the service, as `ip` shows it. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { failedLine, type FenceStage, fenceTest, SERVICES } from "./fence_stage.ts";
 import type { TcpSocket } from "../fixture/socket.ts";
+import { poll } from "../fixture/wait.ts";
 import { killAt } from "./strace.ts";
 import type { Process } from "./two_hosts.ts";
 
@@ -185,16 +186,104 @@ fenceTest(
   },
 );
 
-fenceTest("events of another target or type pass, and do nothing", async (stage) => {
-  const line = (type: string, target: string) =>
-    failedLine(target).replace('"failed"', JSON.stringify(type));
+fenceTest("killed while its command runs, the next start undoes or completes it", async (stage) => {
+  const client = await stage.client();
+  const ran = `${stage.runDir}/ran`;
+  // It ends with the test, also where nobody ends it.
+  const WAIT = `while [ -e ${stage.runDir} ]; do sleep 0.05; done`;
+  const exec = (script: string) => ["--exec", `echo x >>${ran}; ${script}`];
+  const runs = (count: number) =>
+    poll("the command", async () => {
+      const text = await Deno.readTextFile(ran).catch(() => "");
+      return text.length === 2 * count;
+    });
+
+  // Nobody has been told yet: it is undone, and the primary speaks again.
+  const first = await stage.fence(...exec(WAIT), "--exec-required");
+  await first.write(failedLine());
+  await runs(1);
+  await first.end("SIGKILL");
+  assert.deepEqual(told(first), []);
+  await client.send("one");
+  const second = await stage.fence(...exec("true"), "--exec-required");
+  assert.deepEqual(told(second), ["warning", "fence.released"]);
+  const { adopted, up } = await second.next("started");
+  assert.deepEqual([adopted, up], [true, false]);
+  assert.match(String((await second.next("warning")).message), /killed .* and is undone; if the/);
+  assert.equal(await client.receiveText(3), "one");
+  await second.write(failedLine());
+  await second.next("failed");
+  assert.deepEqual(told(second).slice(2), ["fence.exec", "fenced", "failed"]);
+  await second.end("SIGKILL");
+
+  // All have been told: the fence stays, and what ran beside it is run again.
+  await client.send("two");
+  await runs(2);
+  const third = await stage.fence(...exec(WAIT));
+  assert.equal((await third.next("started")).up, true);
+  assert.deepEqual(told(third), []);
+  await third.write(failedLine());
+  assert.equal((await third.next("fenced")).already, true, "its command had ended");
+  assert.deepEqual(await stage.ask("release"), { released: SERVICES });
+  assert.equal(await client.receiveText(3), "two");
+  await third.write(failedLine());
+  await runs(3);
+  await third.end("SIGKILL");
+  await client.send("three");
+  const fourth = await stage.fence(...exec("true"));
+  await fourth.write(failedLine());
+  await fourth.next("fence.exec");
+  assert.deepEqual(told(fourth), ["fenced", "failed", "fence.exec"]);
+  await runs(4);
+  assert.equal(client.tryReceive(1), undefined);
+  assert.deepEqual(await stage.release(), [SERVICES]);
+  assert.equal(await client.receiveText(5), "three");
+  await fourth.end("SIGTERM");
+});
+
+fenceTest(
+  "its counters go on at the next start, over the primary's end and start",
+  async (stage) => {
+    const client = await stage.client();
+    await echo(client, "before");
+    const first = await stage.fence();
+    await first.write(failedLine());
+    await first.next("failed");
+    await client.send("lost");
+    await stage.counts("dropped_tcp");
+    await first.end("SIGKILL");
+    const adopted = await stage.fence();
+    const before = await stage.counters();
+    assert.ok(before["dropped_tcp"]! >= 1, "counted by the one that was killed");
+
+    // The end of its connections, and that it has the address when it is back.
+    await stage.stopServer();
+    await stage.counts("dropped_tcp", before["dropped_tcp"]! + 1);
+    await stage.startServer();
+    await stage.announceAnew();
+    await stage.counts("dropped_arp", before["dropped_arp"]! + 1);
+    assert.equal(client.tryReceive(1), undefined, "nor has it heard of an end");
+    assert.deepEqual(told(adopted), []);
+    await adopted.end("SIGTERM");
+    assert.deepEqual(await stage.release(), [SERVICES]);
+  },
+);
+
+fenceTest("events of another target, type or service pass, and do nothing", async (stage) => {
+  const line = (type: string, target: string, fields: object = {}) =>
+    JSON.stringify({ ...JSON.parse(failedLine(target)), type, ...fields });
   const fence = await stage.fence("--target", "primary", "--on", "a.type");
-  for (const text of [failedLine(), line("a.type", "other"), line("a.type", "primary")]) {
-    await fence.write(text);
-  }
+  const lines = [
+    failedLine(),
+    line("a.type", "other"),
+    line("a.type", "primary", { services: ["10.99.0.101:7", null] }),
+    line("a.type", "primary", { server: `${SERVICES[0]}0` }),
+    line("a.type", "primary", { services: [SERVICES[1]] }),
+  ];
+  for (const text of lines) await fence.write(text);
   await fence.endInput();
   assert.equal((await fence.status).code, 0, fence.stderr);
-  assert.deepEqual(told(fence), ["failed", "a.type", "fenced", "a.type"]);
+  assert.deepEqual(told(fence), ["failed", "a.type", "a.type", "a.type", "fenced", "a.type"]);
 });
 
 fenceTest("a line that is no event passes, and with --strict ends it", async (stage) => {
