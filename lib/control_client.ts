@@ -62,7 +62,7 @@ export class ControlClient implements Disposable {
    * Sends a request and returns the lines of its answer, without the last. A connection that was lost since the last
    * request is made anew, so a request may arrive twice. Rejects where the answer does not come.
    *
-   * @throws {Unreachable} where nobody serves the socket
+   * @throws {Unreachable} where nobody serves the socket, and the request was not sent before either
    * @throws {RequestRefused} where the answer is an error
    */
   async request(request: object): Promise<Record<string, unknown>[]> {
@@ -74,8 +74,11 @@ export class ControlClient implements Disposable {
         if (error instanceof RequestRefused) throw error;
         this.#drop();
         if (!kept || this.#closed) throw error;
+        return await this.#exchange(request).catch((again) => {
+          // It may have been read before the other side went.
+          throw again instanceof Unreachable ? error : again;
+        });
       }
-      return await this.#exchange(request);
     });
   }
 

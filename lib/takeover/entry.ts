@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { formatTime } from "../clock.ts";
-import { type ControlClient, RequestRefused, Unreachable } from "../control_client.ts";
+import { formatTime, within } from "../clock.ts";
+import { ControlClient, RequestRefused, Unreachable } from "../control_client.ts";
 import type { Event } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { type FenceRule, Fences } from "./fences.ts";
@@ -67,7 +67,12 @@ interface Waiting {
   /** The record of it; undefined where another process has one. */
   pending: Pending | undefined;
   timer: ReturnType<typeof setTimeout>;
+  /** Resolves once the fence that is asked has answered, or cannot any more; undefined where none is. */
+  answered: Promise<void> | undefined;
 }
+
+/** How long an answer of the fence that is under way is waited for before it is released, in milliseconds. */
+const ANSWERING = 100;
 
 /** See the module. */
 export class Entry {
@@ -99,7 +104,19 @@ export class Entry {
     }
     if (wanted === undefined || !asksFor(event, wanted)) return;
     this.#hooks.refresh();
-    if (concerns(event, this.#hooks.services())) this.ask(event["target"]);
+    if (!concerns(event, this.#hooks.services())) return;
+    if (this.#isUnfenced(event)) {
+      this.#giveUp(`The fence upstream could not fence ${quoted(this.#hooks.services())}`);
+    } else {
+      this.ask(event["target"]);
+    }
+  }
+
+  /** Whether a fence that must be up could not be put up; on an active host it has had its turn. */
+  #isUnfenced(event: Event): boolean {
+    const { asked, rule } = this.#options;
+    return event["fenced"] === false && asked === undefined && rule !== "none" &&
+      this.#hooks.isShadow();
   }
 
   /** Takes over, for the sake of `target`. One that waits already goes on as it is. */
@@ -114,10 +131,11 @@ export class Entry {
     const ready = asked === undefined && this.#missing().length === 0 || !this.#hooks.isShadow();
     if (ready) return this.#hooks.activate(trigger);
     const timer = setTimeout(() => this.#late(), this.#options.timeout);
-    const waiting = { trigger, target, pending: this.#record(trigger, target), timer };
+    const pending = this.#record(trigger, target);
+    const waiting: Waiting = { trigger, target, pending, timer, answered: undefined };
     this.#waiting = waiting;
     this.#idle = Promise.withResolvers();
-    if (asked !== undefined) this.#askFence(waiting, asked);
+    if (asked !== undefined) waiting.answered = this.#askFence(waiting, asked);
   }
 
   /** No more events will come; what waits for one has waited in vain. */
@@ -144,7 +162,7 @@ export class Entry {
    * Undoes what a start that was killed had begun, where it did not get as far as active mode. Resolves once that is
    * done, or cannot be.
    */
-  async undoLeft(openFence: (path: string) => ControlClient): Promise<void> {
+  async undoLeft(): Promise<void> {
     const left = Pending.left(this.#options.runDir);
     if (left === undefined) return;
     const { pending, record } = left;
@@ -155,14 +173,7 @@ export class Entry {
         "if the primary has failed, ask for it again: t2cp takeover --now",
     );
     if (record.fence === undefined) return pending.end();
-    const { asked } = this.#options;
-    const same = asked?.path === record.fence ? asked : undefined;
-    const client = same?.client ?? openFence(record.fence);
-    try {
-      await this.#release(pending, client);
-    } finally {
-      if (same === undefined) client[Symbol.dispose]();
-    }
+    await this.#release(pending, record.fence);
   }
 
   #recovered(target: unknown): void {
@@ -225,6 +236,7 @@ export class Entry {
 
   /** What is to be done between the fence and active mode. */
   async #finish(waiting: Waiting, work: (trigger: Trigger) => Promise<void>): Promise<void> {
+    clearTimeout(waiting.timer);
     waiting.trigger.steps["fenced"] = sinceTrigger(waiting.trigger);
     try {
       await work(waiting.trigger);
@@ -244,7 +256,7 @@ export class Entry {
       this.#hooks.refresh();
       this.#hooks.activate(trigger);
     } catch (error) {
-      if (this.#hooks.isShadow()) this.#undo(pending);
+      if (this.#hooks.isShadow()) this.#undo(waiting);
       this.#hooks.fail(error);
       return;
     }
@@ -257,9 +269,11 @@ export class Entry {
   }
 
   #giveUp(reason: string): void {
-    const waiting = this.#waiting!;
-    this.#end(waiting);
-    this.#undo(waiting.pending);
+    const waiting = this.#waiting;
+    if (waiting !== undefined) {
+      this.#end(waiting);
+      this.#undo(waiting);
+    }
     const message = `${reason}; nothing was taken over`;
     this.#hooks.warn(message);
     this.#hooks.fail(
@@ -273,7 +287,7 @@ export class Entry {
     const waiting = this.#waiting;
     if (waiting === undefined) return;
     this.#end(waiting);
-    this.#undo(waiting.pending);
+    this.#undo(waiting);
     this.#hooks.warn(`The takeover is given up before it began: ${why}`);
   }
 
@@ -284,11 +298,11 @@ export class Entry {
   }
 
   /** Without a record another process has asked the fence too, and looks after it. */
-  #undo(pending: Pending | undefined): void {
+  #undo({ pending, answered }: Waiting): void {
     const { asked } = this.#options;
     if (pending === undefined) return;
     if (asked === undefined) return pending.end();
-    this.#releasing = this.#release(pending, asked.client).then(() => {
+    this.#releasing = this.#release(pending, asked.path, answered).then(() => {
       this.#releasing = undefined;
       const next = this.#next;
       this.#next = undefined;
@@ -297,11 +311,12 @@ export class Entry {
   }
 
   /** Lets the primary speak again; where the fence cannot be reached, the next start tries once more. */
-  async #release(pending: Pending, client: ControlClient): Promise<void> {
+  async #release(pending: Pending, path: string, answered?: Promise<void>): Promise<void> {
+    using client = ControlClient.of(path);
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => late.reject(new Error("no answer")), this.#options.timeout);
     try {
-      await Promise.race([client.request({ request: "release" }), late.promise]);
+      await Promise.race([release(client, answered), late.promise]);
       pending.end();
     } catch (error) {
       pending.leave();
@@ -313,6 +328,21 @@ export class Entry {
       clearTimeout(timer);
     }
   }
+}
+
+/**
+ * Releases the fence. Where the one that was asked is `answered` later, its command takes long: the request goes past it
+ * by another connection, `client`, and where it was too early, once more behind it.
+ */
+async function release(client: ControlClient, answered: Promise<void> | undefined): Promise<void> {
+  let pending = answered !== undefined;
+  const settled = answered?.then(() => void (pending = false));
+  if (settled !== undefined) await within(settled, ANSWERING);
+  const wasPending = pending;
+  const answers = await client.request({ request: "release" });
+  if (!wasPending || answers.some((answer) => servicesIn(answer["released"]).length > 0)) return;
+  await settled;
+  await client.request({ request: "release" });
 }
 
 function quoted(names: readonly string[]): string {

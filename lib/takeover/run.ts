@@ -93,7 +93,7 @@ export async function runTakeover(
   };
   const entry = new Entry(entryOptions(options, client), hooks);
   interrupted.addEventListener("abort", () => entry.stop("it was told to stop"));
-  await entry.undoLeft(ControlClient.of);
+  await entry.undoLeft();
   await client?.open().catch((error) =>
     warn(`The fence does not answer yet: ${error instanceof Error ? error.message : error}`)
   );

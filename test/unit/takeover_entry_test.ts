@@ -7,6 +7,7 @@ import { Failure } from "../../lib/failure.ts";
 import { Entry, type EntryOptions } from "../../lib/takeover/entry.ts";
 import { Fences } from "../../lib/takeover/fences.ts";
 import { Pending } from "../../lib/takeover/pending.ts";
+import { poll } from "../fixture/wait.ts";
 import { asksFor, concerns, type Trigger } from "../../lib/takeover/trigger.ts";
 
 const WEB = "10.77.0.100:80";
@@ -35,6 +36,7 @@ class Trial implements AsyncDisposable {
   shadow = true;
   services = [WEB];
   breaks: Error | undefined;
+  behind: () => Promise<void> = () => Promise.resolve();
   readonly entry: Entry;
 
   constructor(options: Partial<EntryOptions> = {}) {
@@ -46,6 +48,7 @@ class Trial implements AsyncDisposable {
       services: () => this.services,
       isShadow: () => this.shadow,
       refresh: () => {},
+      fenced: () => this.behind(),
       activate: (trigger) => {
         if (this.breaks !== undefined) throw this.breaks;
         this.triggers.push(trigger);
@@ -78,7 +81,7 @@ class Trial implements AsyncDisposable {
 }
 
 /** A fence that answers as `answer` says, and what it was asked. */
-async function fence(answer: (request: string) => Iterable<object>) {
+async function fence(answer: (request: string) => Iterable<object> | AsyncIterable<object>) {
   const directory = Deno.makeTempDirSync({ prefix: "t2cp-test-" });
   const path = join(directory, "fence.sock");
   const requests: string[] = [];
@@ -180,6 +183,35 @@ Deno.test("entry: where no fence answers in time, nothing is changed, and it say
   assert.ok(failure instanceof Failure && failure.status === 75);
   assert.match(failure.message, /^No fence has fenced "10\.77\.0\.100:80" within 0\.02 s/);
   assert.equal(trial.record, undefined);
+});
+
+Deno.test("entry: a fence upstream that could not fence ends the takeover at once", async () => {
+  const unfenced = failed("primary", { fenced: false });
+  for (const rule of ["auto", "require"] as const) {
+    await using trial = new Trial({ rule });
+    trial.take(failed("primary", { fenced: false, services: [ECHO] }));
+    assert.equal(trial.failures.length, 0, "of another service");
+    trial.take(unfenced);
+    assert.deepEqual(trial.triggers, []);
+    const [failure] = trial.failures;
+    assert.ok(failure instanceof Failure && failure.status === 75);
+    assert.match(
+      failure.message,
+      /^The fence upstream could not fence "10\.77\.0\.100:80"; nothing/,
+    );
+    assert.equal(trial.record, undefined);
+  }
+  await using waiting = new Trial({ rule: "require" });
+  waiting.take(failed(), unfenced, fenced(WEB));
+  await waiting.entry.idle();
+  assert.deepEqual([waiting.triggers.length, waiting.failures.length], [0, 1]);
+  assert.equal(waiting.record, undefined);
+  await using active = new Trial();
+  active.take(failed(), unfenced);
+  assert.deepEqual([active.triggers.length, active.failures.length], [2, 0]);
+  await using other = new Trial({ rule: "none" });
+  other.take(unfenced);
+  assert.equal(other.triggers.length, 1, "it was told not to mind");
 });
 
 Deno.test("entry: the end of the input ends the waiting", async () => {
@@ -286,7 +318,7 @@ Deno.test("entry: the next start releases the fence of one that was killed befor
   await using trial = new Trial({ asked });
   Pending.begin(trial.runDir, { trigger: "2026-01-31T12:00:00.000000Z", fence: asked.path })
     .leave();
-  await trial.entry.undoLeft(ControlClient.of);
+  await trial.entry.undoLeft();
   assert.deepEqual(asked.requests, ["release"]);
   assert.equal(trial.record, undefined);
   assert.match(trial.warnings.join(), /under way since 2026-01-31T12.* is undone/);
@@ -295,7 +327,7 @@ Deno.test("entry: the next start releases the fence of one that was killed befor
 Deno.test("entry: the next start keeps the record where the fence does not answer", async () => {
   await using trial = new Trial();
   Pending.begin(trial.runDir, { trigger: "", fence: "/nowhere/fence.sock" }).leave();
-  await trial.entry.undoLeft(ControlClient.of);
+  await trial.entry.undoLeft();
   assert.ok(trial.record !== undefined);
   assert.match(trial.warnings.join(), /could not be released: .*fence --release/);
 });
@@ -304,11 +336,11 @@ Deno.test("entry: a living process's record is left alone, and an active host's 
   await using asked = await fence(yes);
   await using trial = new Trial({ asked });
   const other = Pending.begin(trial.runDir, { trigger: "", fence: asked.path });
-  await trial.entry.undoLeft(ControlClient.of);
+  await trial.entry.undoLeft();
   assert.ok(trial.record !== undefined);
   other.leave();
   trial.shadow = false;
-  await trial.entry.undoLeft(ControlClient.of);
+  await trial.entry.undoLeft();
   assert.equal(trial.record, undefined);
   assert.deepEqual(asked.requests, []);
 });
@@ -317,7 +349,7 @@ Deno.test("entry: a damaged record is undone as far as it can be read", async ()
   for (const text of ["", "null", "[]", `{"trigger":7,"fence":{}}`, "{"]) {
     await using trial = new Trial();
     Deno.writeTextFileSync(join(trial.runDir, "takeover.json"), text);
-    await trial.entry.undoLeft(ControlClient.of);
+    await trial.entry.undoLeft();
     assert.equal(trial.record, undefined, text);
     assert.equal(trial.warnings.length, 1, text);
   }
@@ -331,6 +363,59 @@ Deno.test("entry: stopping cancels, and the fence is released", async () => {
   await trial.entry.idle();
   assert.deepEqual(asked.requests, ["fence", "release"]);
   assert.deepEqual([trial.triggers, trial.failures], [[], []]);
+});
+
+Deno.test("entry: a fence whose command takes too long is released, past its request and behind it", async () => {
+  for (const up of [true, false]) {
+    const ended = Promise.withResolvers<void>();
+    const requests: string[] = [];
+    await using asked = await fence((request) => {
+      requests.push(request);
+      if (request === "release") {
+        if (!up) ended.resolve();
+        return [{ released: up ? [WEB] : [] }];
+      }
+      return (async function* () {
+        await ended.promise;
+        yield { fenced: { services: [WEB] } };
+      })();
+    });
+    await using trial = new Trial({ asked, timeout: 5000 });
+    trial.take(failed());
+    await poll("the request", () => requests.length === 1);
+    trial.take(recovered());
+    await trial.entry.idle();
+    // One that was not up yet when it was released may have come up since.
+    assert.deepEqual(requests, ["fence", "release", ...(up ? [] : ["release"])]);
+    assert.equal(trial.record, undefined);
+    assert.deepEqual(trial.triggers, []);
+    ended.resolve();
+  }
+});
+
+Deno.test("entry: a fence that dies while it is asked may stand, and the record is kept", async () => {
+  let died: PromiseLike<void> | undefined;
+  const asked = await fence(() => {
+    died = asked[Symbol.asyncDispose]();
+    return [];
+  });
+  await asked.client.open();
+  await using trial = new Trial({ asked });
+  trial.take(failed());
+  await trial.entry.idle();
+  assert.match(String(trial.failures[0]), /does not answer: .*; nothing was taken over/);
+  assert.match(trial.warnings.join(), /may stand, and could not be released: .*fence --release/);
+  assert.equal(trial.record?.["fence"], asked.path);
+  await died;
+});
+
+Deno.test("entry: what comes behind the fence does not count as the fence's time", async () => {
+  await using asked = await fence(yes);
+  await using trial = new Trial({ asked, timeout: 1000 });
+  trial.behind = () => new Promise((resolve) => setTimeout(resolve, 1050));
+  trial.take(failed());
+  await trial.entry.idle();
+  assert.deepEqual([trial.triggers.length, trial.failures], [1, []]);
 });
 
 Deno.test("a client of a control socket survives the end of its connection", async () => {
