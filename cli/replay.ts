@@ -7,11 +7,9 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import type { Service } from "../lib/address.ts";
 import { STDIN } from "../lib/capture/open.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
-import { runHeal } from "../lib/heal/run.ts";
 import { withOutput } from "./context.ts";
 import { parsePath, runDirFlag, serviceFlag, statsFlag, strictFlag } from "./flags.ts";
-import { analyse } from "./replay_analyse.ts";
-import { play, type PlayFlags, playFlags } from "./replay_play.ts";
+import { type PlayFlags, playFlags } from "./replay_play_flags.ts";
 
 interface Flags extends PlayFlags {
   analyse: boolean;
@@ -46,7 +44,9 @@ or t2cp replay --heal --recorder SOCKET`,
     });
   }
   refuseOthers(flags, flags.analyse ? "--analyse" : "a live server");
-  await (flags.analyse ? analyse(capture, flags) : play(capture, flags));
+  // Only what the task needs is loaded.
+  if (flags.analyse) await (await import("./replay_analyse.ts")).analyse(capture, flags);
+  else await (await import("./replay_play.ts")).play(capture, flags);
 }
 
 /** Refuses flags that would have no effect. */
@@ -73,6 +73,7 @@ async function heal(flags: Flags, capture: string | undefined): Promise<void> {
     throw new Failure(ExitStatus.USAGE, `Flag "--recorder" is needed with "--heal"`, { mend });
   }
   const warn = (message: string): void => console.error(`t2cp replay: ${message}`);
+  const { runHeal } = await import("../lib/heal/run.ts");
   await withOutput("replay", ({ writer, emitter, stop }) => {
     const input = Deno.stdin.readable;
     return runHeal({ ...flags, recorder }, { input, writer, emitter, warn, stop });

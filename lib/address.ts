@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { isIPv4, isIPv6 } from "node:net";
-import { Address6 } from "ip-address";
+import { format6, parse4, parse6 } from "./address_text.ts";
 import { ExitStatus, Failure } from "./failure.ts";
 
 /** IP version. */
@@ -34,9 +33,8 @@ function refuse(message: string, mend: string): never {
  * prefix lengths are not part of an address here.
  */
 export function familyOf(address: string): Family | undefined {
-  if (isIPv4(address)) return 4;
-  if (isIPv6(address) && !address.includes("%")) return 6;
-  return undefined;
+  if (parse4(address) !== undefined) return 4;
+  return parse6(address) === undefined ? undefined : 6;
 }
 
 /**
@@ -46,9 +44,9 @@ export function familyOf(address: string): Family | undefined {
  */
 export function parseAddress(text: string): string {
   const bare = text.startsWith("[") && text.endsWith("]") ? text.slice(1, -1) : text;
-  const family = familyOf(bare);
-  if (family === 4 && bare === text) return text;
-  if (family === 6) return canonical6(bare);
+  if (parse4(text) !== undefined) return text;
+  const bytes = parse6(bare);
+  if (bytes !== undefined) return canonical6(bare, bytes);
   if (bare.includes("%")) {
     refuse(
       `Address "${text}" has a zone`,
@@ -58,13 +56,11 @@ export function parseAddress(text: string): string {
   refuse(`"${text}" is not an IP address`, `write one such as "10.0.0.1" or "2001:db8::1"`);
 }
 
-function canonical6(address: string): string {
-  const parsed = new Address6(address);
-  const bytes = Uint8Array.from(parsed.toUnsignedByteArray());
+function canonical6(address: string, bytes: Uint8Array): string {
   if (isMapped(bytes)) {
     refuse(`"${address}" is an IPv4-mapped address`, `write "${bytes.subarray(12).join(".")}"`);
   }
-  return parsed.correctForm();
+  return format6(bytes);
 }
 
 /**
@@ -138,14 +134,12 @@ function isMapped(bytes: Uint8Array): boolean {
  * @throws {Failure} with status USAGE where `address` is no address
  */
 export function to16Bytes(address: string): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(16);
   const plain = parseAddress(address);
-  if (familyOf(plain) === 4) {
-    bytes.set(mappedPrefix);
-    bytes.set(plain.split(".").map(Number), 12);
-  } else {
-    bytes.set(new Address6(plain).toUnsignedByteArray());
-  }
+  const dotted = parse4(plain);
+  if (dotted === undefined) return parse6(plain)!;
+  const bytes = new Uint8Array(16);
+  bytes.set(mappedPrefix);
+  bytes.set(dotted, 12);
   return bytes;
 }
 
@@ -157,7 +151,7 @@ export function to16Bytes(address: string): Uint8Array<ArrayBuffer> {
 export function from16Bytes(bytes: Uint8Array): string {
   if (bytes.length !== 16) throw new RangeError(`An address has 16 bytes, not ${bytes.length}`);
   if (isMapped(bytes)) return [...bytes.subarray(12)].join(".");
-  return Address6.fromUnsignedByteArray([...bytes]).correctForm();
+  return format6(bytes);
 }
 
 /**

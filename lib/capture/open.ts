@@ -5,7 +5,7 @@
  */
 import { BadCapture } from "./bad_capture.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { compressionOf, Decompressor } from "./decompress.ts";
+import { compressionOf } from "./compression.ts";
 import { isPcap, PcapReader } from "./pcap_reader.ts";
 import { isPcapng, PcapngReader } from "./pcapng_reader.ts";
 import type { CaptureReader } from "./reader.ts";
@@ -56,6 +56,8 @@ export async function readCapture(source: ByteSource, name: string): Promise<Ope
   await first.fill(MAGIC);
   const compression = compressionOf(first.bytes.subarray(0, first.end));
   if (compression === undefined) return { reader: readerOf(first, name), [Symbol.dispose]() {} };
+  // node:zlib takes a tenth of the start of a command, and most captures do not need it.
+  const { Decompressor } = await import("./decompress.ts");
   const decompressor = new Decompressor(rest(first, source), compression);
   try {
     const window = new Window(decompressor);

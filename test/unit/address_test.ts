@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { isIPv4, isIPv6 } from "node:net";
 import fc from "fast-check";
+import { Address6 } from "ip-address";
 import {
   familyOf,
   formatMac,
@@ -141,6 +143,36 @@ Deno.test("16 bytes and addresses convert both ways", () => {
   const zeros = bytes4.map((b) => Uint8Array.of(...new Array(12).fill(0), ...b));
   fc.assert(fc.property(fc.oneof(bytes16, mapped, zeros), (bytes) => {
     assert.deepEqual(to16Bytes(from16Bytes(bytes)), Uint8Array.from(bytes));
+  }));
+});
+
+Deno.test("IPv6 addresses are read and written as another library does", () => {
+  // Most groups are zero, so that there is something to leave out.
+  const group = fc.oneof({ weight: 2, arbitrary: fc.constant(0) }, fc.nat(0xffff));
+  const groups = fc.array(group, { minLength: 8, maxLength: 8 });
+  fc.assert(fc.property(groups, fc.boolean(), (words, dotted) => {
+    const bytes = Uint8Array.from(words.flatMap((word) => [word >> 8, word & 0xff]));
+    const other = Address6.fromUnsignedByteArray([...bytes]);
+    const text = dotted ? other.to4in6() : other.correctForm();
+    fc.pre(words.slice(0, 5).some((word) => word !== 0) || words[5] !== 0xffff);
+    assert.deepEqual(to16Bytes(text), bytes);
+    assert.equal(from16Bytes(bytes), other.correctForm());
+    assert.deepEqual(to16Bytes(other.canonicalForm()), bytes);
+  }));
+});
+
+Deno.test("what is an address is what node:net takes for one, and has no zone", () => {
+  const group = fc.constantFrom("", "", "0", "1", "ffff", "00AB", "12345", "g", "1.2.3.4", "1.2.3");
+  const octet = fc.constantFrom("0", "9", "10", "01", "255", "256", "-1", "");
+  const text = fc.oneof(
+    fc.array(group, { maxLength: 10 }).map((groups) => groups.join(":")),
+    fc.array(octet, { minLength: 3, maxLength: 5 }).map((octets) => octets.join(".")),
+    fc.tuple(bytes16, fc.nat(40), fc.constantFrom("", ":", "::", "%", ".", "0"))
+      .map(([bytes, at, put]) => from16Bytes(bytes).slice(0, at) + put),
+  );
+  fc.assert(fc.property(text, (text) => {
+    const is6 = isIPv6(text) && !text.includes("%");
+    assert.equal(familyOf(text), isIPv4(text) ? 4 : is6 ? 6 : undefined, text);
   }));
 });
 
