@@ -7,6 +7,7 @@ import type { Conversation, ConversationSink, Ending, Side } from "../conversati
 import type { AnswerCheck } from "./answer_check.ts";
 import { Arena } from "./arena.ts";
 import { type ReadAhead, Script, StepKind } from "./script.ts";
+import { EMPTY, type Skip, unmapped } from "./skip.ts";
 import { isEndpoint, type PartialEndpoint, type Targets } from "./targets.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -35,7 +36,7 @@ export interface IntakeTools {
   /** A script that was given before has got longer, or has ended. */
   readonly onMore: (script: Script) => void;
   /** There is nothing to play of a conversation, and why. */
-  readonly onSkipped: (conversation: Conversation, pass: number, reason: string) => void;
+  readonly onSkipped: (conversation: Conversation, pass: number, skip: Skip) => void;
   /** All have been given that were selected: the rest of the capture is of no use. */
   readonly onEnough: () => void;
 }
@@ -79,7 +80,7 @@ export class Intake implements ConversationSink {
     const target = targets.of(server.address, server.port);
     const opens = timeline.due(begin);
     if (target === undefined) {
-      return onSkipped(conversation, this.pass, `no --map for ${server.endpoint}, and no --to`);
+      return onSkipped(conversation, this.pass, unmapped(server.endpoint));
     }
     const check = makeCheck(conversation);
     const script = new Script(conversation, target, opens, this.pass, check, readAhead);
@@ -129,7 +130,7 @@ export class Intake implements ConversationSink {
     if (entry.given) this.#tools.onMore(script);
     else {
       script.drop();
-      this.#tools.onSkipped(conversation, script.pass, "neither side sent a byte");
+      this.#tools.onSkipped(conversation, script.pass, EMPTY);
     }
     if (this.chosen >= this.#selection.limit && this.#entries.size === 0) this.#tools.onEnough();
   }

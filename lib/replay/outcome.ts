@@ -5,6 +5,7 @@
  */
 import type { LiveEnd, Outcome } from "../vocabulary/replay.ts";
 import type { Script } from "./script.ts";
+import type { Skip } from "./skip.ts";
 
 /** A conversation that is over, or that was not played. */
 export interface Finished {
@@ -14,6 +15,8 @@ export interface Finished {
   readonly outcome: Outcome;
   /** Why, where the outcome does not say it by itself; for a person. */
   readonly reason: string | undefined;
+  /** The same for what is skipped. */
+  readonly skip: Skip | undefined;
   /** What the comparison has to tell. */
   readonly fields: Readonly<Record<string, unknown>>;
   /** Bytes that were sent. */

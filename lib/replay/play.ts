@@ -11,6 +11,7 @@ import type { AnswerCheck } from "./answer_check.ts";
 import type { LiveEnd, Outcome } from "../vocabulary/replay.ts";
 import type { Finished } from "./outcome.ts";
 import { type Script, type Step, StepKind } from "./script.ts";
+import { lacking, type Skip, TOO_LATE } from "./skip.ts";
 
 const { EAGAIN, ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT } = constants.errno;
 
@@ -20,9 +21,6 @@ const MAX_AHEAD = 64 << 10;
 const ENDS = Happening.SERVER_DONE | Happening.ERROR | Happening.HANG_UP;
 /** Full inboxes that one turn takes from a connection, so that others have theirs. */
 const MAX_RECEIVES = 4;
-
-/** Why a conversation is not played, or not on. */
-export const TOO_LATE = "later than --max-lag";
 
 /** How long a player waits, and how much it takes. Times in milliseconds. */
 export interface Patience {
@@ -139,7 +137,7 @@ export class Play implements Timed {
     if (this.#connected) return this.advance();
     const at = this.#since + this.#stage.patience.wait;
     if (this.#stage.now < at) this.#arm(at);
-    else this.stop("timed_out", "no connection");
+    else this.#close("timed_out", "no connection");
   }
 
   /** Does what can be done now. */
@@ -159,18 +157,19 @@ export class Play implements Timed {
     }
   }
 
-  /** Ends it before its end. */
-  stop(outcome: Outcome, reason?: string): void {
-    this.#close(outcome === "skipped" && this.#check.differs ? undefined : outcome, reason);
+  /** Plays it no further; where the answers differ so far, that counts more. */
+  skip(skip: Skip): void {
+    if (this.#check.differs) this.#close(undefined, skip.text);
+    else this.#close("skipped", skip.text, false, skip);
   }
 
   /** Whether the connection is made; or else it has failed, or is not made yet. */
   #connect(what: number): boolean {
     if ((what & Happening.ERROR) !== 0) {
       const errno = this.#stage.clients.errorOf(this.#fd);
-      if (errno === ETIMEDOUT) this.stop("timed_out", "no connection");
+      if (errno === ETIMEDOUT) this.#close("timed_out", "no connection");
       else if (errno !== ECONNRESET && errno !== EPIPE) {
-        this.stop("refused", errno === ECONNREFUSED ? undefined : errnoName(errno));
+        this.#close("refused", errno === ECONNREFUSED ? undefined : errnoName(errno));
       } else this.#end = "reset";
     }
     this.#connected = !this.over && (what & (Happening.WRITABLE | Happening.ERROR)) !== 0;
@@ -195,9 +194,8 @@ export class Play implements Timed {
       case StepKind.SEND:
         return this.#met(step) && this.#send(step);
       case StepKind.MISSING:
-        if (this.#met(step)) {
-          this.stop("skipped", `the capture lacks ${step.length} bytes of the client`);
-        }
+        // Answers to what was never captured are not waited for.
+        if (this.script.isDeaf || this.#met(step)) this.skip(lacking(step.length));
         return false;
       case StepKind.FINISH:
         if (!this.#met(step) || !this.#due(step)) return false;
@@ -220,16 +218,18 @@ export class Play implements Timed {
     }
     const { now, patience } = this.#stage;
     this.#wait(before);
-    const begun = this.#received > this.#spoken;
+    // Behind missing bytes nothing is played, and what is waited for may be an answer to these.
+    const isLast = before !== "end" && before.kind === StepKind.MISSING;
+    const begun = this.#received > this.#spoken || isLast;
     const latest = this.#since + patience.wait;
     if (now >= latest) {
-      this.stop("timed_out", begun ? "the answer takes too long" : "no answer");
+      this.#close("timed_out", begun ? "the answer takes too long" : "no answer");
       return false;
     }
     const settled = Math.max(begun ? this.#latest : now, this.#since) + patience.settle;
     if (begun && now >= settled) {
       this.#forgone = Math.max(0, lacking);
-      this.#unmet++;
+      if (!isLast) this.#unmet++;
       return true;
     }
     this.#arm(Math.min(settled, latest));
@@ -251,7 +251,7 @@ export class Play implements Timed {
     if (!this.#due(step)) return false;
     const stage = this.#stage;
     if (this.#sentOfStep === 0 && stage.isLate(step.due)) {
-      this.stop("skipped", TOO_LATE);
+      this.skip(TOO_LATE);
       return false;
     }
     if (this.#sentOfStep === 0) {
@@ -282,7 +282,7 @@ export class Play implements Timed {
     }
     this.#wait("room");
     const latest = this.#since + stage.patience.wait;
-    if (stage.now >= latest) this.stop("timed_out", "the server takes no more bytes");
+    if (stage.now >= latest) this.#close("timed_out", "the server takes no more bytes");
     else this.#arm(latest);
     return false;
   }
@@ -368,7 +368,12 @@ export class Play implements Timed {
   }
 
   /** Ends the play, with the comparison's outcome unless there is one that counts more. */
-  #close(outcome: Outcome | "early" | undefined, reason?: string, reset = false): void {
+  #close(
+    outcome: Outcome | "early" | undefined,
+    reason?: string,
+    reset = false,
+    skip?: Skip,
+  ): void {
     if (this.over) return;
     this.over = true;
     const { clients, deadlines, now } = this.#stage;
@@ -381,7 +386,7 @@ export class Play implements Timed {
     this.#stage.finished(this, {
       ...{ script: this.script, outcome: decide(outcome, verdict.outcome), reason },
       ...{ sent: this.#sent, received: this.#received, unmet: this.#unmet, end: this.#end },
-      ...{ took: now - this.#begin, fields: verdict.fields },
+      ...{ took: now - this.#begin, fields: verdict.fields, skip },
     });
   }
 }

@@ -10,8 +10,9 @@ import type { TcpClients } from "../../ffi/tcp_client.ts";
 import { Deadlines } from "../detect/deadlines.ts";
 import type { Outcome } from "../vocabulary/replay.ts";
 import type { Finished } from "./outcome.ts";
-import { type Patience, Play, type Stage, TOO_LATE } from "./play.ts";
+import { type Patience, Play, type Stage } from "./play.ts";
 import { type ReadAhead, type Script, StepKind } from "./script.ts";
+import { lacking, NO_ROOM, type Skip, STOPPED, TOO_LATE } from "./skip.ts";
 
 const { EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM } = constants.errno;
 /** What this host lacks, and may have again. */
@@ -158,7 +159,7 @@ export class Player implements Stage {
         if (moved) await turnOfOthers();
         else if (!this.#untie()) await this.#rest();
       }
-      this.#skipAll("stopped");
+      this.#skipAll(STOPPED);
     } finally {
       stop.removeEventListener("abort", wake);
       await this.#poller.close();
@@ -228,7 +229,7 @@ export class Player implements Stage {
   #open(script: Script): boolean {
     const first = script.next;
     if (first?.kind === StepKind.MISSING) {
-      this.#skip(script, `the capture lacks ${first.length} bytes of the client`);
+      this.#skip(script, lacking(first.length));
       return true;
     }
     const slot = this.#free.pop() ?? this.#plays.length;
@@ -241,7 +242,7 @@ export class Player implements Stage {
         this.#pauseUntil = this.now + SHORTAGE_PAUSE;
         return false;
       }
-      this.#skip(script, errnoName(-fd), "refused");
+      this.#leave(script, "refused", errnoName(-fd));
       return true;
     }
     const play = new Play(this, slot, script, fd);
@@ -261,19 +262,24 @@ export class Player implements Stage {
     if (!readAhead.full || this.starving < this.open) return false;
     if (this.open < this.#concurrency && this.queued > 0) return false;
     if (this.queued === 0) readAhead.release(true);
-    else this.#skip(this.#queue.pop()!, "no room: raise --concurrency or --read-ahead");
+    else this.#skip(this.#queue.pop()!, NO_ROOM);
     return true;
   }
 
-  #skipAll(reason: string): void {
-    for (const play of this.#plays) play?.stop("skipped", reason);
-    while (this.queued > 0) this.#skip(this.#queue[this.#queueHead++]!, reason);
+  #skipAll(skip: Skip): void {
+    for (const play of this.#plays) play?.skip(skip);
+    while (this.queued > 0) this.#skip(this.#queue[this.#queueHead++]!, skip);
   }
 
-  #skip(script: Script, reason: string, outcome: Outcome = "skipped"): void {
+  #skip(script: Script, skip: Skip): void {
+    this.#leave(script, "skipped", skip.text, skip);
+  }
+
+  /** Ends what was never begun. */
+  #leave(script: Script, outcome: Outcome, reason: string, skip?: Skip): void {
     script.drop();
     const nothing = { sent: 0, received: 0, unmet: 0, end: "open", took: 0 } as const;
-    this.#tools.onFinished({ script, outcome, reason, fields: {}, ...nothing });
+    this.#tools.onFinished({ script, outcome, reason, skip, fields: {}, ...nothing });
   }
 
   /** When something is due next. */

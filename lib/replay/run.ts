@@ -15,6 +15,7 @@ import { Intake, type Selection } from "./intake.ts";
 import { Player, type PlayerOptions } from "./player.ts";
 import { flowFields, type ReplayReport, skippedFields } from "./report.ts";
 import { ReadAhead } from "./script.ts";
+import { SkipTally } from "./skip.ts";
 import type { Targets } from "./targets.ts";
 import { type Pace, Timeline } from "./timeline.ts";
 
@@ -42,7 +43,7 @@ const PROGRESS = 100;
  *
  * @returns whether all live answers were as captured
  * @throws {BadCapture} where the capture is broken, after all that comes before was played
- * @throws {Failure} where it cannot be read, or has nothing to play
+ * @throws {Failure} where it cannot be read, has nothing to play, or nothing of it could be played
  */
 export async function runReplay(
   options: ReplayOptions,
@@ -75,6 +76,7 @@ class Run {
     Outcome,
     number
   >;
+  readonly #skips = new SkipTally();
   #totals: Totals | undefined;
   #passes = 0;
   #complete = false;
@@ -96,6 +98,7 @@ class Run {
       clock: () => performance.now(),
       onFinished: (result) => {
         this.#counts[result.outcome]++;
+        if (result.skip !== undefined) this.#skips.add(result.skip);
         report.flow(flowFields(result, options.loop));
       },
       busy: () => report.busy(),
@@ -104,9 +107,10 @@ class Run {
       ...{ targets, timeline, readAhead, makeCheck },
       onScript: (script) => player.take(script),
       onMore: (script) => player.fed(script),
-      onSkipped: (conversation, pass, reason) => {
+      onSkipped: (conversation, pass, skip) => {
         this.#counts.skipped++;
-        report.flow(skippedFields(conversation, pass, options.loop, reason));
+        this.#skips.add(skip);
+        report.flow(skippedFields(conversation, pass, options.loop, skip.text));
       },
       onEnough: () => this.#enough.abort(),
     });
@@ -136,6 +140,7 @@ class Run {
     if (reading.status === "rejected") throw reading.reason;
     if (result.flows === 0 && !stop.aborted) throw nothing(file, this.#intake.leftOut);
     const { equal, opaque, skipped } = this.#counts;
+    if (skipped === result.flows && !stop.aborted) throw this.#skips.failure(file);
     return equal + opaque + skipped === result.flows;
   }
 

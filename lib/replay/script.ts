@@ -130,13 +130,9 @@ export class Script {
     return this.#steps[this.#head];
   }
 
-  /** Whether what is still to be played has bytes of either side. */
-  get hasBytes(): boolean {
-    for (let i = this.#head; i < this.#steps.length; i++) {
-      const { kind } = this.#steps[i]!;
-      if (kind <= StepKind.ANSWER_MISSING || kind === StepKind.MISSING) return true;
-    }
-    return false;
+  /** Whether the capture has nothing of the client, as where only one direction was captured. */
+  get isDeaf(): boolean {
+    return this.conversation.client.counts.segments === 0;
   }
 
   /** Adds a step. Keeps `bytes`. */

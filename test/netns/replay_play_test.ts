@@ -95,15 +95,16 @@ Deno.test({
   name: "replay: what tcpdump has captured of curl and nginx, with --map, masks and exit statuses",
   ignore: !isRoot,
   async fn() {
-    const [same, other, mapped, nobody, cut, nothing] = await play(`
+    const [same, other, mapped, unmapped, nobody, cut, nothing] = await play(`
 play capture --to 127.0.0.1:8081 --mask @http
 play capture --to 127.0.0.1:9081 --mask @http --filter ip
 play capture --map '[::1]:8081=127.0.0.1:9081' --mask @http
+play capture --map ':1=:2'
 play capture --to 127.0.0.1:1
 head -c -7 capture >cut
 play cut --to 127.0.0.1:8081 --mask @http --limit 1
 play capture --to 127.0.0.1:8081 --filter 'port 9'
-`) as [Run, Run, Run, Run, Run, Run];
+`) as [Run, Run, Run, Run, Run, Run, Run];
     const equal = "equal";
     assert.deepEqual([same.status, same.outcomes], [0, [equal, equal, equal, equal]], same.stderr);
     const result = same.events.find(({ type }) => type === "replay.result")!;
@@ -118,6 +119,12 @@ play capture --to 127.0.0.1:8081 --filter 'port 9'
 
     assert.deepEqual(mapped.outcomes, ["skipped", "skipped", "skipped", equal]);
     assert.match(JSON.stringify(mapped.events), /no --map for 127\.0\.0\.1:8081, and no --to/);
+
+    assert.deepEqual([unmapped.status, new Set(unmapped.outcomes)], [64, new Set(["skipped"])]);
+    assert.match(
+      unmapped.stderr,
+      /No conversation of 'capture' was played to its end: no --map for/,
+    );
 
     assert.deepEqual([nobody.status, new Set(nobody.outcomes)], [1, new Set(["refused"])]);
     assert.deepEqual([cut.status, cut.outcomes], [0, [equal]], "the rest was not read");

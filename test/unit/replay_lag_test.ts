@@ -2,6 +2,7 @@
  * How late a replay may get.
  */
 import assert from "node:assert/strict";
+import { ExitStatus } from "../../lib/failure.ts";
 import { answers, type Dialogue, says } from "../fixture/dialogue.ts";
 import { replayDialogues, TestServer } from "../fixture/replay.ts";
 
@@ -24,9 +25,10 @@ const twice: Dialogue = { lines: [says("a"), answers("ok"), says("b"), answers("
 Deno.test("replay: a conversation that gets later than --max-lag is skipped, and counted", async () => {
   await using server = slow(500);
   const run = { to: server.text, speed: 1, maxLag: 200 };
-  const { flows, result } = await replayDialogues([twice], run);
+  const { flows, result, failure } = await replayDialogues([twice], run);
   assert.deepEqual([flows[0]!.outcome, flows[0]!.reason], ["skipped", "later than --max-lag"]);
   assert.equal(flows[0]!.sent, 1);
+  assert.equal(failure?.status, ExitStatus.UNAVAILABLE);
   assert.equal(result.counters["late"], 1);
   assert.ok(result.counters["lag_max_ms"]! > 200);
 });

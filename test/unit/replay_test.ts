@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { ExitStatus } from "../../lib/failure.ts";
+import { parseMapping } from "../../lib/replay/targets.ts";
 import { answers, type Dialogue, says } from "../fixture/dialogue.ts";
 import { replayDialogues, type RunOptions, TestServer } from "../fixture/replay.ts";
 
@@ -190,6 +192,45 @@ Deno.test("replay: bytes of the client that the capture lacks are never sent", a
   assert.equal(told.flows[0]!.reason, "the capture lacks 4 bytes of the client");
   assert.equal(told.flows[0]!.sent, 4);
   assert.equal(heard, "one\n");
+  assert.equal(told.failure?.status, ExitStatus.BAD_INPUT);
+  assert.match(told.failure.message, /^No conversation of ".*" was played to its end: the capture/);
+});
+
+Deno.test("replay: for an answer to bytes that the capture lacks there is no more wait than --settle", async () => {
+  await using server = new TestServer(async (connection) => void await hear(connection));
+  const lines = [says("head"), { ...says("body"), lost: true }, answers("thanks")];
+  for (const end of ["client", "capture"] as const) {
+    const run = { to: server.text, settle: 100 };
+    const [flow] = (await replayDialogues([{ lines, end }], run)).flows;
+    assert.deepEqual([flow?.outcome, flow?.sent, flow?.unmet], ["skipped", 4, undefined]);
+    assert.ok(flow!.took_ms < 20_000, "--wait is longer");
+  }
+});
+
+Deno.test("replay: answers to a client that was not captured are not waited for", async () => {
+  await using server = new TestServer(async (connection) => void await hear(connection));
+  const lines = [{ ...says("one\n"), lost: true }, answers("ONE\n")];
+  const dialogue = { lines, serverOnly: true, end: "capture" } as const;
+  const { flows, failure } = await replayDialogues([dialogue], { to: server.text });
+  const [{ outcome, reason, took_ms: took }] = flows as [typeof flows[0]];
+  assert.deepEqual([outcome, reason], ["skipped", "the capture lacks 4 bytes of the client"]);
+  assert.ok(took < 10_000, "neither --wait nor --settle, which are longer here");
+  assert.equal(failure?.status, ExitStatus.BAD_INPUT);
+});
+
+Deno.test("replay: where every conversation is skipped, the most frequent cause says what is wrong", async () => {
+  await using server = shouting();
+  const many = [0, 1, 2].map((i): Dialogue => ({ ...chat, clientPort: 40_000 + i }));
+  const nobody = { ...chat, server: "10.0.0.9", clientPort: 40_003 };
+  const mapping = [parseMapping(`10.0.0.9=${server.text}`)];
+  const all = await replayDialogues(many, { mapping });
+  assert.deepEqual(all.flows.map(({ outcome }) => outcome), ["skipped", "skipped", "skipped"]);
+  assert.equal(all.failure?.status, ExitStatus.USAGE);
+  assert.match(all.failure.line, /: no --map for 10\.0\.0\.2:80, and no --to, 3 times; give --to/);
+  const some = await replayDialogues([...many, nobody], { mapping });
+  assert.deepEqual([some.failure, some.equal], [undefined, true]);
+  const stopped = await replayDialogues(many, { to: server.text, stop: AbortSignal.abort() });
+  assert.equal(stopped.failure, undefined);
 });
 
 Deno.test("replay: what was said before the capture began is not made up", async () => {
