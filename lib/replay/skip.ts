@@ -5,6 +5,9 @@
  */
 import { ExitStatus, Failure } from "../failure.ts";
 
+/** What is to blame for what is skipped. */
+export type SkipCause = "unmapped" | "incomplete" | "empty" | "late" | "room" | "stopped";
+
 /** Why a conversation is skipped. */
 export interface Skip {
   /** What is to blame. */
@@ -21,10 +24,7 @@ const causes = {
   late: [ExitStatus.UNAVAILABLE, "raise --max-lag, or name a faster server"],
   room: [ExitStatus.UNAVAILABLE, "raise --concurrency or --read-ahead"],
   stopped: [ExitStatus.OK, ""],
-} as const satisfies Record<string, readonly [ExitStatus, string]>;
-
-/** One of the causes. */
-export type SkipCause = keyof typeof causes;
+} as const satisfies Record<SkipCause, readonly [ExitStatus, string]>;
 
 /** There is neither `--to` nor a `--map` for captured server `endpoint`. */
 export function unmapped(endpoint: string): Skip {
