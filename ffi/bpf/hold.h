@@ -21,6 +21,13 @@ static __always_inline __u16 scale_window(const struct flow *f, __u32 bytes)
 }
 
 /*
+ * What a replica that has fallen behind may send at once. Its congestion window grows to twice of what it has sent at
+ * once (tcp_is_cwnd_limited), and after takeover that much leaves in one burst, for which the queues on the way need
+ * room.
+ */
+#define MOST_AT_ONCE 0x10000
+
+/*
  * The hold: what the replica may send beyond `ack` is what the client has acknowledged to the primary. Rounding up
  * would leave a fraction of a unit in flight, and its timer would back off. Once the client has the primary's FIN the
  * window opens, so that the replica can close too.
@@ -29,6 +36,8 @@ static __always_inline __u16 hold_window(const struct flow *f, __u32 ack)
 {
 	__u32 bytes = after(f->client_ack, ack) ? f->client_ack - ack : 0;
 
+	if (bytes > MOST_AT_ONCE)
+		bytes = MOST_AT_ONCE;
 	if (f->primary_fin && f->client_ack == f->primary_end)
 		bytes += 0x10000;
 	return scale_window(f, bytes);
@@ -38,6 +47,27 @@ static __always_inline __u16 hold_window(const struct flow *f, __u32 ack)
 static __always_inline __u16 real_window(const struct flow *f, const struct packet *p, __u32 ack)
 {
 	return scale_window(f, ((__u32)p->window << (f->client_wscale & 15)) + (p->ack - ack));
+}
+
+/*
+ * The window after takeover, seen from `ack`, where the client says `window` at `client_ack`. What the primary had in
+ * flight may still fill the queues, and what the client says of it the replica takes for news of its own segments: it
+ * begins a recovery and undoes it (tcp_try_undo_partial), forgets which segments it had found lost, and goes on only by
+ * its retransmission timeout. So until the client has acknowledged all of that, it is as after a loss: half of what was
+ * in flight (RFC 5681 section 3.1). FlowSegments.wake has the same.
+ */
+static __always_inline __u16 settling_window(const struct flow *f, __u32 client_ack, __u16 window, __u32 ack)
+{
+	__u32 bytes = (__u32)window << (f->client_wscale & 15), most;
+
+	if (after(f->primary_end, f->client_ack)) {
+		most = (f->primary_end - f->client_ack) / 2;
+		if (most < MOST_AT_ONCE)
+			most = MOST_AT_ONCE;
+		if (bytes > most)
+			bytes = most;
+	}
+	return scale_window(f, bytes + (client_ack - ack));
 }
 
 /* Both sides have closed and the replica's socket is done, or will be with the segment at hand. */
@@ -83,13 +113,14 @@ static __always_inline bool acceptable_ack(const struct control *c, const struct
 }
 
 /*
- * The replica has all that the primary had, and has sent all that the client has. Behind a hole there may be more that
- * the primary had: its acknowledgement may have been lost along with the bytes.
+ * The replica has all that the primary had, and has sent all that the client has; and the client has all that the primary
+ * had sent. Behind a hole there may be more that the primary had: its acknowledgement may have been lost along with the
+ * bytes.
  */
 static __always_inline bool in_step(const struct flow *f)
 {
 	return !after(f->client_ack, f->replica_end) && !after(f->primary_ack, f->replica_ack) &&
-	       !after(f->client_end, f->client_next);
+	       !after(f->client_end, f->client_next) && !after(f->primary_end, f->client_ack);
 }
 
 #endif

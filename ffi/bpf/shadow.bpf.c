@@ -38,9 +38,12 @@ static __always_inline int from_primary(struct __sk_buff *skb, const struct cont
 	__u32 end = sequence_end(p);
 	bool created = f != NULL;
 
-	/* A primary that comes back has no say any more. */
-	if (c->mode != MODE_SHADOW)
+	/* A primary that comes back has no say any more; but what it sent, its client may get and acknowledge. */
+	if (c->mode != MODE_SHADOW) {
+		if (created && after(end, f->primary_end))
+			f->primary_end = end;
 		return TC_ACT_STOLEN;
+	}
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return primary_synack(skb, c, p, key);
 	if (!created) {
@@ -183,7 +186,7 @@ static __always_inline int from_client(struct __sk_buff *skb, const struct contr
 		return without_replica(c, key, f);
 	order(f); /* client_ack is written, now replica_end may be read; egress does it the other way round */
 	ack = earlier(p->ack, f->replica_end);
-	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : real_window(f, p, ack);
+	window = c->mode == MODE_SHADOW ? hold_window(f, ack) : settling_window(f, p->ack, p->window, ack);
 	if (!set_ack_and_window(skb, p, ack, window))
 		return TC_ACT_STOLEN;
 	if (both_closed(f, ack)) {
@@ -344,7 +347,8 @@ static __always_inline int from_replica(struct __sk_buff *skb, const struct cont
 	if (tell)
 		tell_gateway(skb);
 	r.ack = known ? end : earlier(f->client_ack, f->replica_end);
-	r.window = c->mode == MODE_SHADOW ? hold_window(f, r.ack) : f->client_window;
+	r.window = c->mode == MODE_SHADOW ? hold_window(f, r.ack)
+					: settling_window(f, f->client_ack, f->client_window, r.ack);
 	if (!both_closed(f, r.ack))
 		return answer(skb, p, &r);
 	close_flow(c, key, REASON_FIN);

@@ -42,6 +42,21 @@ export function hasHole({ flows, at }: FlowPlace): boolean {
   return after(flows.getUint32(at + FLOW.client_end, true), whole);
 }
 
+/** The most that a replica sends at once while it is ambiguous what its client acknowledges: MOST_AT_ONCE in hold.h. */
+const MOST_AT_ONCE = 0x10000;
+
+/** The window that wakes the replica, seen from `ack`, unscaled: settling_window in hold.h, which says why. */
+function settlingWindow({ flows, at }: FlowPlace, ack: number): number {
+  const scale = flows.getUint8(at + FLOW.client_wscale) & 15;
+  const clientAck = flows.getUint32(at + FLOW.client_ack, true);
+  const primaryEnd = flows.getUint32(at + FLOW.primary_end, true);
+  const bytes = flows.getUint16(at + FLOW.client_window, true) << scale;
+  const most = after(primaryEnd, clientAck)
+    ? Math.max(((primaryEnd - clientAck) >>> 0) / 2, MOST_AT_ONCE)
+    : Infinity;
+  return Math.min((Math.min(bytes, most) + ((clientAck - ack) >>> 0)) >>> scale, 0xffff);
+}
+
 /** The flow's key as text. */
 export function nameOf({ keys, keyAt }: FlowPlace): string {
   return decoder.decode(new Uint8Array(keys.buffer, keys.byteOffset + keyAt, FLOW_KEY.size));
@@ -67,15 +82,17 @@ export class FlowSegments {
    * Wakes the flow from both ends: the client's acknowledgement with its real window starts a replica that waits to
    * send; a segment with an old sequence number makes the replica acknowledge, which starts a client that waits.
    */
-  wake({ keys, keyAt, flows, at }: FlowPlace): void {
+  wake(place: FlowPlace): void {
+    const { keys, keyAt, flows, at } = place;
     const clientAck = flows.getUint32(at + FLOW.client_ack, true);
     const replicaEnd = flows.getUint32(at + FLOW.replica_end, true);
+    const ack = after(clientAck, replicaEnd) ? replicaEnd : clientAck;
     const segment = {
       toClient: false,
       // The highest number: the replica takes a window from no older segment (RFC 9293 section 3.10.7.4).
       seq: flows.getUint32(at + FLOW.client_end, true),
-      ack: after(clientAck, replicaEnd) ? replicaEnd : clientAck,
-      window: flows.getUint16(at + FLOW.client_window, true),
+      ack,
+      window: settlingWindow(place, ack),
       flags: Flag.ACK,
       payload: NOTHING,
     };

@@ -80,6 +80,10 @@ function frameOf(ends: Ends, written: Written, seq: number, ack: number): Frame 
   return fromClient(ends, { seq, ack, window, payload, reserved, ...options }, tags);
 }
 
+/** The window that ends at `right`, seen from `ack`, 64 KiB at most. */
+const hold = (right: number, ack: number, shift: number): number =>
+  Math.min(0xffff, Math.min(0x10000, u32(right - ack)) >>> shift);
+
 withShadow(
   "the replica sees no more acknowledged than it has sent, and a held window",
   (shadow, ends) => {
@@ -91,7 +95,7 @@ withShadow(
         const frame = frameOf(ends, written, place.seq, ack);
         const given = u32(place.acknowledged - place.behind);
         const clamped = after(ack, given) ? given : ack;
-        const window = Math.min(0xffff, u32(ack - clamped) >>> place.shift);
+        const window = hold(ack, clamped, place.shift);
         assertGiven(shadow, frame, { ack: clamped, window });
         const flow = shadow.flow(ends)!;
         assert.equal(flow.client_ack, ack);
@@ -110,7 +114,7 @@ withShadow("an old acknowledgement neither takes the hold back nor its window", 
       shadow.setFlow(ends, flow);
       const ack = u32(place.acknowledged - back);
       const clamped = after(ack, flow.replica_end!) ? flow.replica_end! : ack;
-      const window = Math.min(0xffff, u32(place.acknowledged - clamped) >>> place.shift);
+      const window = hold(place.acknowledged, clamped, place.shift);
       assertGiven(shadow, frameOf(ends, written, place.seq, ack), { ack: clamped, window });
       assert.equal(shadow.flow(ends)!.client_ack, place.acknowledged);
       assert.equal(shadow.flow(ends)!.client_window, 0xffff);
@@ -124,12 +128,31 @@ withShadow("when settling, the client's right edge stays where it is", (shadow, 
   fc.assert(
     fc.property(places, written, (place, written) => {
       fc.pre(place.behind > 0);
+      place = { ...place, inFlight: 0 };
       shadow.setFlow(ends, flowAt(place));
       const ack = u32(place.acknowledged - place.behind);
       const real = (written.window * 2 ** place.shift + place.behind) / 2 ** place.shift;
       const window = Math.min(0xffff, Math.floor(real));
       const frame = frameOf(ends, written, place.seq, place.acknowledged);
       assertGiven(shadow, frame, { ack, window });
+    }),
+    { numRuns: 300 },
+  );
+});
+
+withShadow("when settling, half of what the primary had in flight is allowed", (shadow, ends) => {
+  shadow.control(Mode.SETTLING);
+  fc.assert(
+    fc.property(places, written, (place, written) => {
+      fc.pre(place.inFlight > 0);
+      shadow.setFlow(ends, flowAt(place));
+      const ack = u32(place.acknowledged - place.behind);
+      const most = Math.max(Math.floor(place.inFlight / 2), 0x10000);
+      const bytes = Math.min(written.window * 2 ** place.shift, most);
+      const window = Math.min(0xffff, Math.floor((bytes + place.behind) / 2 ** place.shift));
+      const frame = frameOf(ends, written, place.seq, place.acknowledged);
+      assertGiven(shadow, frame, { ack, window });
+      assert.ok(shadow.flow(ends) !== undefined, "let go before the client has it");
     }),
     { numRuns: 300 },
   );

@@ -20,9 +20,9 @@ import {
   withShadow,
 } from "../fixture/tracked.ts";
 
-/** The window that ends at `right`, seen from `ack`: rounded down, and no more than its field holds. */
+/** The window that ends at `right`, seen from `ack`: 64 KiB at most, rounded down, and no more than its field holds. */
 const hold = (right: number, ack: number, shift: number): number =>
-  Math.min(0xffff, Math.max(0, (right - ack) | 0) >>> shift);
+  Math.min(0xffff, Math.min(0x10000, Math.max(0, (right - ack) | 0)) >>> shift);
 
 /** The segment that answers the one in `frame`: its ends and timestamps change places, its payload is padding. */
 function answerTo(frame: Frame, said: Partial<Segment>): Segment {
