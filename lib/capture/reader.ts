@@ -11,7 +11,7 @@ import type { Window } from "./window.ts";
  * A cursor over the frames of a capture file:
  *
  * ```ts ignore
- * while (await reader.fill()) {
+ * while (reader.fillNow() || await reader.fill()) {
  *   while (reader.next()) {
  *     use(reader.view, reader.offset, reader.captured);
  *   }
@@ -85,6 +85,16 @@ export abstract class CaptureReader {
     if (left === 0) return false;
     const known = this.need > 12 ? ` of its ${this.need}` : "";
     throw this.bad(`ends after ${left}${known} bytes, with the file`);
+  }
+
+  /**
+   * Gets more of the file into memory where that takes no waiting, and says whether it did. Where not,
+   * {@linkcode CaptureReader.fill} does, or tells of the end.
+   */
+  fillNow(): boolean {
+    const filled = this.window.fillNow(this.need);
+    this.view = this.window.view;
+    return filled;
   }
 
   /** Where the next block begins. */

@@ -8,10 +8,14 @@
 export interface ByteSource {
   /** Reads some bytes into the beginning of `into` and returns how many, null at the end. */
   read(into: Uint8Array): Promise<number | null>;
+  /** The same at once, where there is nothing to wait for, as in a regular file. */
+  readNow?(into: Uint8Array): number | null;
 }
 
-/** How much is read at once, in bytes. */
-const CHUNK = 1 << 20;
+/** How much is read at once, in bytes: what a processor's own cache holds. */
+const CHUNK = 1 << 18;
+/** After so many reads at once comes another one: signals, timers and the output get their turn meanwhile. */
+const READS_AT_ONCE = 7;
 
 /**
  * The bytes `at` to `end` of `bytes` are what is to come next of the input. It grows only as far as a single piece
@@ -29,6 +33,8 @@ export class Window {
   readonly #source: ByteSource;
   /** What of the input lies before the buffer, in bytes. */
   #base = 0;
+  /** Reads at once since the last other one. */
+  #atOnce = 0;
 
   /** Reads from `source`, which stays the caller's. */
   constructor(source: ByteSource) {
@@ -49,6 +55,26 @@ export class Window {
     this.#makeRoom(need);
     while (this.end - this.at < need) {
       const count = await this.#source.read(this.bytes.subarray(this.end));
+      if (count === null) return false;
+      this.end += count;
+    }
+    return true;
+  }
+
+  /**
+   * Like {@linkcode Window.fill}, with no waiting. False where {@linkcode Window.fill} is to be called instead: the
+   * source cannot, it has ended, or others shall get their turn.
+   */
+  fillNow(need: number): boolean {
+    const source = this.#source;
+    if (source.readNow === undefined || this.#atOnce === READS_AT_ONCE) {
+      this.#atOnce = 0;
+      return false;
+    }
+    this.#atOnce++;
+    this.#makeRoom(need);
+    while (this.end - this.at < need) {
+      const count = source.readNow(this.bytes.subarray(this.end));
       if (count === null) return false;
       this.end += count;
     }
