@@ -12,6 +12,10 @@ export function nowMicros(): number {
   return Number(Temporal.Now.instant().epochNanoseconds / 1000n);
 }
 
+/** The second that was formatted last, for many times come in the same one. */
+let lastSecond = NaN;
+let lastText = "";
+
 /**
  * Formats `micros`, microseconds since the Unix epoch, as RFC 3339 in UTC with six digits of
  * fraction: `2026-01-31T12:00:00.000250Z`. A fraction of a microsecond is cut off.
@@ -20,10 +24,16 @@ export function nowMicros(): number {
  */
 export function formatTime(micros: number): string {
   const whole = Math.floor(micros);
-  const millis = Math.floor(whole / 1000);
-  const text = new Date(millis).toISOString();
-  if (text.length !== 24) throw new RangeError(`Time ${micros} is outside the years 0000 to 9999`);
-  return `${text.slice(0, 23)}${String(whole - millis * 1000).padStart(3, "0")}Z`;
+  const second = Math.floor(whole / 1e6);
+  if (second !== lastSecond) {
+    const text = new Date(second * 1000).toISOString();
+    if (text.length !== 24) {
+      throw new RangeError(`Time ${micros} is outside the years 0000 to 9999`);
+    }
+    lastSecond = second;
+    lastText = text.slice(0, 20);
+  }
+  return `${lastText}${String(whole - second * 1e6).padStart(6, "0")}Z`;
 }
 
 /** Waits for the end of `work`, and not longer than `millis` milliseconds. */

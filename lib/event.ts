@@ -163,6 +163,25 @@ export class Emitter {
     this.#write(type, fields);
   }
 
+  /**
+   * Queues an event as {@linkcode Emitter.emit} does, in a third of its time: for events that come by the thousand. It
+   * happened at `time`, or just now. `nested` has the fields that are objects: within another one, V8 takes twice as
+   * long for them. None of the fields is one that every event has.
+   */
+  emitAt<T extends EventType, N extends keyof EventFields[T] & string>(
+    type: T,
+    time: string | undefined,
+    fields: Omit<EventFields[T], N>,
+    nested: Readonly<Record<N, object>>,
+  ): void {
+    this.#reportDropped();
+    let text = JSON.stringify(this.#common(type, time)).slice(0, -1);
+    const flat = JSON.stringify(fields).slice(1, -1);
+    if (flat !== "") text += `,${flat}`;
+    for (const name in nested) text += `,"${name}":${JSON.stringify(nested[name])}`;
+    this.#writer.raw(`${text}}\n`, { droppable: vocabulary[type].droppable });
+  }
+
   /** Whether the reader of the output is so slow that droppable events get lost. */
   get full(): boolean {
     return this.#writer.full;
@@ -175,16 +194,14 @@ export class Emitter {
   }
 
   #write(type: EventType, fields: Record<string, unknown>): void {
-    const { time, ...rest } = fields;
-    const event = {
-      v: 1,
-      type,
-      time: time ?? formatTime(nowMicros()),
-      by: this.#by,
-      host: this.#host,
-      ...rest,
-    };
+    const { time, ...rest }: { time?: string } = fields;
+    const event = { ...this.#common(type, time), ...rest };
     this.#writer.write(event, { droppable: vocabulary[type].droppable });
+  }
+
+  /** What every event has. */
+  #common(type: EventType, time: string | undefined): Event {
+    return { v: 1, type, time: time ?? formatTime(nowMicros()), by: this.#by, host: this.#host };
   }
 
   #reportDropped(): void {

@@ -125,7 +125,11 @@ export class EventReport implements AnalyseReport {
 
   /** Emits `analyse.flow`. */
   flow(conversation: Conversation, how: Ending, time: number, by?: Side): void {
-    this.#emitter.emit("analyse.flow", { ...timeOf(time), ...flowFields(conversation, how, by) });
+    const fields = flowFields(conversation, how, by);
+    this.#emitter.emitAt("analyse.flow", timeOf(time), fields, {
+      client_sent: conversation.client.counts,
+      server_sent: conversation.server.counts,
+    });
   }
 
   /** Emits `analyse.note`. */
@@ -138,7 +142,7 @@ export class EventReport implements AnalyseReport {
     time: number,
   ): void {
     this.#emitter.emit("analyse.note", {
-      ...timeOf(time),
+      time: timeOf(time),
       flow: number,
       client: client.endpoint,
       server: server.endpoint,
@@ -166,14 +170,18 @@ export class EventReport implements AnalyseReport {
   }
 }
 
-function flowFields(conversation: Conversation, how: Ending, by?: Side): AnalyseFlowFields {
+function flowFields(
+  conversation: Conversation,
+  how: Ending,
+  by?: Side,
+): Omit<AnalyseFlowFields, "client_sent" | "server_sent"> {
   const { number, client, server, rolesBy, begin, end, handshake, handshakeMicros } = conversation;
   return {
     flow: number,
     client: client.endpoint,
     server: server.endpoint,
     roles_by: rolesBy,
-    began: timeOf(begin).time ?? formatTime(0),
+    began: timeOf(begin) ?? formatTime(0),
     lasted_ms: Math.max(0, end - begin) / 1000,
     handshake,
     handshake_ms: handshakeMicros === undefined ? undefined : handshakeMicros / 1000,
@@ -187,18 +195,20 @@ function flowFields(conversation: Conversation, how: Ending, by?: Side): Analyse
     server_wscale: server.options?.wscale,
     client_options: optionNames(client),
     server_options: optionNames(server),
-    client_sent: { ...client.counts },
-    server_sent: { ...server.counts },
   };
 }
 
 function optionNames({ options }: Side): string[] | undefined {
   if (options === undefined) return undefined;
-  return Object.entries(options).filter(([, value]) => value === true)
-    .map(([name]) => name === "fastOpen" ? "fast_open" : name);
+  const names: string[] = [];
+  if (options.sack) names.push("sack");
+  if (options.timestamps) names.push("timestamps");
+  if (options.fastOpen) names.push("fast_open");
+  if (options.multipath) names.push("multipath");
+  return names;
 }
 
 /** A time of the capture, where it can be written. */
-function timeOf(micros: number): { time?: string } {
-  return micros >= 0 && micros < YEAR_10000 * 1e6 ? { time: formatTime(micros) } : {};
+function timeOf(micros: number): string | undefined {
+  return micros >= 0 && micros < YEAR_10000 * 1e6 ? formatTime(micros) : undefined;
 }
