@@ -97,14 +97,14 @@ export class Flow {
   readonly high: Stream;
   /** Whether the sink knows of it. */
   opened = false;
-  /** Whether it is over, and only here so that late segments are not taken for a new one. */
+  /** Whether it is over. */
   closed = false;
   /** Segments so far. */
   segments = 0;
-  /** The tracker's time when the last segment came, in microseconds. */
-  touched = 0;
   /** Whether one of the streams lacks bytes. */
   lacking = false;
+  /** Whether {@linkcode Intake} may take the short way with the next segment. */
+  steady = false;
   /** When the client's SYN came; -1 where it did not. */
   synTime: number = -1;
 

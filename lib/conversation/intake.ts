@@ -36,7 +36,38 @@ export class Intake {
 
   /** Takes the segment of `stream` that stands in `frame`. */
   take(flow: Flow, stream: Stream, other: Stream, frame: DataView, time: number): void {
-    this.#view = frame;
+    if (this.#view !== frame) {
+      this.#view = frame;
+      this.#memory = new Uint8Array(frame.buffer);
+    }
+    if (flow.steady && this.#isNext(stream, other)) {
+      stream.side.counts.segments++;
+      stream.window = this.#segment.window;
+      other.acked = this.#segment.ack | 0;
+      const { length, payloadAt } = this.#segment;
+      const at = payloadAt + frame.byteOffset;
+      if (length > 0) this.#delivery.tell(flow, stream, this.#memory, at, length, time);
+      return;
+    }
+    this.#takeAny(flow, stream, other, time);
+    flow.steady = !flow.lacking && flow.opened && flow.conversation.handshake !== "partial" &&
+      isSteady(flow.low) && isSteady(flow.high);
+  }
+
+  /** Whether the segment is one of the many that need no closer look, in a flow in which nothing is out of order. */
+  #isNext(stream: Stream, other: Stream): boolean {
+    const segment = this.#segment;
+    if ((segment.flags & (FIN | SYN | RST | ACK | URG)) !== ACK || segment.window === 0) {
+      return false;
+    }
+    if ((segment.ack - other.next | 0) > 0 || segment.captured < segment.length) return false;
+    const ahead = segment.seq - stream.next | 0;
+    if (segment.length > 0) return ahead === 0;
+    // It may be a probe, or say the same again.
+    return ahead !== -1 && (segment.ack | 0) !== other.acked;
+  }
+
+  #takeAny(flow: Flow, stream: Stream, other: Stream, time: number): void {
     const { flags, ack, window } = this.#segment;
     const { counts } = stream.side;
     counts.segments++;
@@ -135,7 +166,6 @@ export class Intake {
     const { length, captured, flags, ack } = segment;
     const seq = (flags & SYN) !== 0 ? segment.seq + 1 | 0 : segment.seq | 0;
     const hasAck = (flags & ACK) !== 0;
-    if (this.#view.buffer !== this.#memory.buffer) this.#memory = new Uint8Array(this.#view.buffer);
     const at = segment.payloadAt + this.#view.byteOffset;
     const isNext = seq === stream.next && stream.held.cost === 0 && !stream.hasFin;
     if (isNext && (!hasAck || (ack - other.next | 0) <= 0 || other.side.counts.segments === 0)) {
@@ -279,4 +309,10 @@ export class Intake {
     this.#delivery.open(flow);
     this.#sink.note(flow.conversation, stream.side, kind, seq >>> 0, length, time);
   }
+}
+
+/** Whether nothing of the stream waits, or is waited for, and what comes next is known. */
+function isSteady(stream: Stream): boolean {
+  return stream.base > Base.ACKNOWLEDGED && stream.hasAcked && stream.window !== 0 &&
+    !stream.hasFin && stream.held.cost === 0;
 }

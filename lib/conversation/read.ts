@@ -39,9 +39,13 @@ export async function readConversations(
   const { reader } = capture;
   const seed = options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   const tracker = new Tracker(sink, { ...options, seed });
+  // Asking the signal itself for each frame takes longer than the frame.
+  let stopped = stop.aborted;
+  const end = (): void => void (stopped = true);
+  stop.addEventListener("abort", end);
   options.begun?.(tracker.totals);
   try {
-    while (!stop.aborted && await untilStopped(reader.fill(), stop)) {
+    while (!stopped && (reader.fillNow() || await untilStopped(reader.fill(), stop))) {
       while (reader.next()) {
         tracker.totals.lost = reader.lost;
         if (filters.take(reader)) {
@@ -53,10 +57,11 @@ export async function readConversations(
         }
         const busy = sink.busy?.();
         if (busy !== undefined) await untilStopped(busy, stop);
-        if (stop.aborted) break;
+        if (stopped) break;
       }
     }
   } finally {
+    stop.removeEventListener("abort", end);
     tracker.totals.lost = reader.lost;
     tracker.end();
   }

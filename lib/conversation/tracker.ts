@@ -8,6 +8,7 @@ import { FlowTable } from "../recorder/flow_table.ts";
 import { AddressNames } from "./address_names.ts";
 import { Conversation, type ConversationSink, Side } from "./conversation.ts";
 import { Delivery, type HoldLimits } from "./delivery.ts";
+import { Ended } from "./ended.ts";
 import { Base, Flow } from "./flow.ts";
 import { Intake } from "./intake.ts";
 import { decideRoles, type KnownServer } from "./roles.ts";
@@ -59,8 +60,12 @@ export class Tracker {
   readonly #segment = new Segment();
   readonly #table: FlowTable;
   readonly #names = new AddressNames();
-  /** By slot of the table. */
+  /** By slot of the table; undefined for those that are over. */
   readonly #flows: (Flow | undefined)[] = [];
+  /** Those that are over, and only remembered. */
+  readonly #ended: Ended;
+  /** When the last segment of each came, by slot. */
+  readonly #touched: Float64Array;
   readonly #delivery: Delivery;
   readonly #intake: Intake;
   readonly #servers: readonly KnownServer[];
@@ -77,7 +82,10 @@ export class Tracker {
   constructor(sink: ConversationSink, options: TrackerOptions = {}) {
     this.#servers = options.servers ?? [];
     this.#idle = (options.idle ?? IDLE) * 1e6;
-    this.#table = new FlowTable(options.capacity ?? CAPACITY, options.seed ?? 0);
+    const capacity = options.capacity ?? CAPACITY;
+    this.#table = new FlowTable(capacity, options.seed ?? 0);
+    this.#ended = new Ended(capacity);
+    this.#touched = new Float64Array(capacity);
     this.#delivery = new Delivery(sink, this.totals, options.hold ?? HOLD);
     this.#intake = new Intake(this.#segment, this.#delivery, sink);
   }
@@ -108,13 +116,14 @@ export class Tracker {
     const { totals } = this;
     totals.segments++;
     const isForward = this.#look(frame);
-    const slot = this.#table.find();
-    let flow = slot < 0 ? undefined : this.#flows[slot];
-    if (flow === undefined || (segment.flags & SYN) !== 0 && this.#isNew(flow, isForward)) {
-      flow = this.#begin(slot, isForward, time);
+    let slot = this.#table.find();
+    const isSyn = (segment.flags & SYN) !== 0;
+    if (slot < 0 || isSyn && this.#isNew(slot, isForward)) {
+      slot = this.#begin(slot, isForward, time);
     }
-    flow.touched = time;
-    if (flow.closed) {
+    this.#touched[slot] = time;
+    const flow = this.#flows[slot];
+    if (flow === undefined) {
       totals.late++;
       return;
     }
@@ -122,6 +131,7 @@ export class Tracker {
     flow.conversation.end = time;
     if (isForward) this.#intake.take(flow, flow.low, flow.high, frame, time);
     else this.#intake.take(flow, flow.high, flow.low, frame, time);
+    if (flow.closed) this.#bury(slot, flow);
   }
 
   /** Counts a frame that is not to be looked at. */
@@ -139,15 +149,16 @@ export class Tracker {
     this.#nextSweep = time + SWEEP;
     for (let slot = 0; slot < this.#flows.length; slot++) {
       const flow = this.#flows[slot];
-      if (flow === undefined || time - flow.touched < this.#patience(flow)) continue;
-      if (!flow.closed) this.#delivery.close(flow, "timeout", time);
+      if (flow === undefined && !this.#ended.has(slot)) continue;
+      if (time - this.#touched[slot]! < this.#patience(flow)) continue;
+      if (flow !== undefined) this.#delivery.close(flow, "timeout", time);
       this.#remove(slot);
     }
   }
 
   /** Ends all conversations, with the capture. */
   end(): void {
-    const open = this.#flows.filter((flow) => flow !== undefined && !flow.closed) as Flow[];
+    const open = this.#flows.filter((flow) => flow !== undefined);
     open.sort((a, b) => a.conversation.number - b.conversation.number);
     for (const flow of open) this.#delivery.close(flow, "capture", flow.conversation.end);
     this.#flows.length = 0;
@@ -196,13 +207,14 @@ export class Tracker {
     return true;
   }
 
-  /** Whether a SYN begins another conversation than `flow`, which has its ends. */
-  #isNew(flow: Flow, isForward: boolean): boolean {
+  /** Whether a SYN begins another conversation than that of `slot`, which has its ends. */
+  #isNew(slot: number, isForward: boolean): boolean {
     const { seq, ack, flags } = this.#segment;
+    const flow = this.#flows[slot];
+    if (flow === undefined) return this.#ended.isOther(slot, isForward, seq);
     const [stream, other] = isForward ? [flow.low, flow.high] : [flow.high, flow.low];
     const { isn } = stream.side;
     if (isn !== undefined) return isn !== seq;
-    if (flow.closed) return true;
     // The first of the side's segments may have come in another order.
     if (stream.base === Base.NONE) {
       return (flags & ACK) !== 0 && other.base !== Base.NONE && (other.top - ack | 0) < 0;
@@ -210,10 +222,11 @@ export class Tracker {
     return (seq + 1 | 0) !== stream.first;
   }
 
-  #begin(slot: number, isForward: boolean, time: number): Flow {
+  /** Begins a conversation, in place of that of `slot` where that is one, and returns its slot. */
+  #begin(slot: number, isForward: boolean, time: number): number {
     if (slot >= 0) {
-      const old = this.#flows[slot]!;
-      if (!old.closed) this.#delivery.close(old, "reused", time);
+      const old = this.#flows[slot];
+      if (old !== undefined) this.#delivery.close(old, "reused", time);
       this.#remove(slot);
     }
     const { wanted } = this.#table;
@@ -240,7 +253,13 @@ export class Tracker {
       taken = this.#table.insert();
     }
     this.#flows[taken] = flow;
-    return flow;
+    return taken;
+  }
+
+  /** Lets go of a conversation that is over, but for what tells its late segments. */
+  #bury(slot: number, { low, high }: Flow): void {
+    this.#flows[slot] = undefined;
+    this.#ended.add(slot, low.side.isn, high.side.isn);
   }
 
   /** Closes a conversation that was silent for long, one that is over if there is one. */
@@ -249,15 +268,15 @@ export class Tracker {
     let oldest = Infinity;
     for (let i = 0; i < CANDIDATES; i++) {
       this.#hand = this.#hand + 1 < this.#flows.length ? this.#hand + 1 : 0;
-      const flow = this.#flows[this.#hand];
-      if (flow === undefined) continue;
-      const touched = flow.closed ? -Infinity : flow.touched;
+      const isOver = this.#ended.has(this.#hand);
+      if (this.#flows[this.#hand] === undefined && !isOver) continue;
+      const touched = isOver ? -Infinity : this.#touched[this.#hand]!;
       if (found >= 0 && touched >= oldest) continue;
       found = this.#hand;
       oldest = touched;
     }
-    const flow = this.#flows[found]!;
-    if (!flow.closed) {
+    const flow = this.#flows[found];
+    if (flow !== undefined) {
       this.totals.evicted++;
       this.#delivery.close(flow, "evicted", time);
     }
@@ -266,11 +285,13 @@ export class Tracker {
 
   #remove(slot: number): void {
     this.#flows[slot] = undefined;
+    this.#ended.delete(slot);
     this.#table.remove(slot);
   }
 
-  #patience(flow: Flow): number {
-    if (flow.closed) return LINGER * 1e6;
+  /** How long a conversation may be silent; undefined stands for one that is over. */
+  #patience(flow: Flow | undefined): number {
+    if (flow === undefined) return LINGER * 1e6;
     const isEmbryonic = flow.conversation.rolesBy === "syn" &&
       flow.client.next === flow.client.first &&
       flow.conversation.handshake !== "whole";

@@ -9,6 +9,8 @@ import { formatEndpoint, from16Bytes } from "../address.ts";
 export const KEY_WORDS = 9;
 
 const WORDS_OF_ADDRESS = 4;
+/** How many slots are remembered; a power of two. */
+const RECENT = 4096;
 
 /** Mixes `words` from `at` on into 32 bits: the rounds and the end of MurmurHash3. */
 export function hashWords(words: Int32Array, at: number, count: number, seed: number): number {
@@ -50,11 +52,13 @@ export class FlowTable {
   readonly #places: Int32Array;
   readonly #mask: number;
   readonly #seed: number;
-  /** A stack of free slots. */
+  /** A stack of slots that were in use, and are free. */
   readonly #free: Int32Array;
-  #freeCount: number;
-  /** The slot that was found last: packets come in trains. */
-  #last = -1;
+  #freeCount = 0;
+  /** Slots from here on were never in use. */
+  #fresh = 0;
+  /** The slots that were found last, each in the place of its key; -1 where there is none. Most are asked for again. */
+  readonly #recent: Int32Array = new Int32Array(RECENT).fill(-1);
 
   /** `seed` is random, so that nobody can choose addresses that collide. */
   constructor(capacity: number, seed: number) {
@@ -65,26 +69,25 @@ export class FlowTable {
     const places = powerOfTwo(capacity * 2);
     this.#places = new Int32Array(places);
     this.#mask = places - 1;
-    // Int32Array.from would take a hundred times as long.
     this.#free = new Int32Array(capacity);
-    for (let i = 0; i < capacity; i++) this.#free[i] = capacity - 1 - i;
-    this.#freeCount = capacity;
   }
 
   /** How many flows there are. */
   get size(): number {
-    return this.capacity - this.#freeCount;
+    return this.#fresh - this.#freeCount;
   }
 
   /** The slot of the wanted flow; -1 where there is none. */
   find(): number {
-    if (this.#last >= 0 && this.#matches(this.#last)) return this.#last;
+    const recent = recentPlace(this.wanted, 0);
+    const last = this.#recent[recent]!;
+    if (last >= 0 && this.#matches(last)) return last;
     const hash = hashWords(this.wanted, 0, KEY_WORDS, this.#seed);
     for (let place = hash & this.#mask;; place = place + 1 & this.#mask) {
       const slot = this.#places[place]! - 1;
       if (slot < 0) return -1;
       if (this.#hashes[slot] === hash && this.#matches(slot)) {
-        this.#last = slot;
+        this.#recent[recent] = slot;
         return slot;
       }
     }
@@ -92,15 +95,15 @@ export class FlowTable {
 
   /** Gives the wanted flow, which is not there, a slot; -1 where all are taken. */
   insert(): number {
-    if (this.#freeCount === 0) return -1;
-    const slot = this.#free[--this.#freeCount]!;
+    if (this.#freeCount === 0 && this.#fresh === this.capacity) return -1;
+    const slot = this.#freeCount > 0 ? this.#free[--this.#freeCount]! : this.#fresh++;
     const hash = hashWords(this.wanted, 0, KEY_WORDS, this.#seed);
     this.#keys.set(this.wanted, slot * KEY_WORDS);
     this.#hashes[slot] = hash;
     let place = hash & this.#mask;
     while (this.#places[place] !== 0) place = place + 1 & this.#mask;
     this.#places[place] = slot + 1;
-    this.#last = slot;
+    this.#recent[recentPlace(this.wanted, 0)] = slot;
     return slot;
   }
 
@@ -119,7 +122,8 @@ export class FlowTable {
     }
     this.#places[hole] = 0;
     this.#free[this.#freeCount++] = slot;
-    if (this.#last === slot) this.#last = -1;
+    const recent = recentPlace(this.#keys, slot * KEY_WORDS);
+    if (this.#recent[recent] === slot) this.#recent[recent] = -1;
   }
 
   /** The client's end of the flow in `slot`, as the events name it. */
@@ -154,4 +158,10 @@ export class FlowTable {
       keys[at] === wanted[0] && keys[at + 1] === wanted[1] && keys[at + 2] === wanted[2] &&
       keys[at + 4] === wanted[4] && keys[at + 5] === wanted[5] && keys[at + 6] === wanted[6];
   }
+}
+
+/** The place of the key at `at` among the recent ones: from its ports and the last words of its addresses. */
+function recentPlace(words: Int32Array, at: number): number {
+  const ports = words[at + 8]!;
+  return (ports ^ ports >>> 16 ^ words[at + 3]! ^ words[at + 7]!) & RECENT - 1;
 }
