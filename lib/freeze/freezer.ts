@@ -9,6 +9,7 @@ import { SystemError } from "../../ffi/errno.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import { PacketSocket, VNET_HEADER } from "../../ffi/packet_socket.ts";
 import { interfaceIndex } from "../../ffi/tc.ts";
+import { pause } from "../clock.ts";
 import { ExitStatus, Failure } from "../failure.ts";
 import { FLOW, FLOW_KEY, MARK_INJECTED, Mode } from "../flow/layout.ts";
 import { Injection } from "../heal/injection.ts";
@@ -25,6 +26,8 @@ import { EVERY_FLOW, isSelected, type Selection } from "./selection.ts";
 export const GRACE = 1000;
 /** How often it is to be renewed, in milliseconds. */
 export const RENEWAL = 200;
+/** Between two looks at whether another process's freeze is over, in milliseconds. */
+const LOOK = 10;
 /** When clients are told of an open window, in milliseconds: a pure acknowledgement is not sent again if it is lost. */
 const THAWS: readonly number[] = [0, 10, 50];
 /** How long the programs let these out, in milliseconds. */
@@ -145,6 +148,17 @@ export class Freezer implements Disposable {
     const map = this.#maps.get(name);
     if (map === undefined) throw new TypeError(`Map "${name}" is not open`);
     return map;
+  }
+
+  /**
+   * Waits until what a process has frozen that was killed is over. Returns early where that process lives and renews it,
+   * and once `stop` is aborted.
+   */
+  async whenFree(stop: AbortSignal): Promise<void> {
+    const first = this.#control.frozenUntil;
+    while (this.#isTaken() && this.#control.frozenUntil <= first && !stop.aborted) {
+      await pause(LOOK, stop);
+    }
   }
 
   /**
@@ -282,9 +296,15 @@ export class Freezer implements Disposable {
 
   /** Until when flows are frozen, unless another process has frozen them. */
   #requireFree(): bigint {
-    const until = this.#control.frozenUntil, now = nanos();
-    if (until > now && this.#end <= now) throw busy();
+    const until = this.#control.frozenUntil;
+    if (this.#isTaken()) throw busy();
     return until;
+  }
+
+  /** Whether another process has frozen flows. */
+  #isTaken(): boolean {
+    const now = nanos();
+    return this.#control.frozenUntil > now && this.#end <= now;
   }
 
   /** What a process left that was killed is not frozen any more. */

@@ -11,6 +11,7 @@ import { Mode, modeName } from "../flow/layout.ts";
 import type { NdjsonWriter } from "../ndjson.ts";
 import { passThrough, rehearseEvents } from "../pipeline.ts";
 import { Freezer, RENEWAL } from "./freezer.ts";
+import { concerns } from "../takeover/trigger.ts";
 import type { Selection } from "./selection.ts";
 import { StopWatch } from "./watch.ts";
 
@@ -107,6 +108,7 @@ class Work implements Disposable {
     if (targets.length > 0 && target !== undefined && !targets.includes(target as string)) return;
     if (event.type === "recovered") this.#recovered.abort();
     if (event.type !== on || this.#running !== undefined) return;
+    if (!concerns(event, this.freezer.services)) return;
     this.#recovered = new AbortController();
     this.#running = this.act().catch((error) => {
       // A pipeline that ends here would not take over.
@@ -148,6 +150,7 @@ class Work implements Disposable {
   async #freeze(trigger: number): Promise<void> {
     const { lease, on } = this.#options;
     const { emitter, interrupted } = this.#streams;
+    await this.freezer.whenFree(interrupted);
     const flows = this.freezer.freeze(this.#options);
     const took = Math.round((performance.now() - trigger) * 1000) / 1000;
     // From here on the servers need the processors more.

@@ -6,13 +6,16 @@
  */
 import type { Batch } from "../../ffi/bpf_map.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { after, FLOW, FLOW_KEY } from "../flow/layout.ts";
+import { after, FLOW, FLOW_KEY, readFlowKey } from "../flow/layout.ts";
 import { Freezer, RENEWAL } from "../freeze/freezer.ts";
 import { type FlowPlace, nameOf } from "./segments.ts";
 import { sinceTrigger, type Trigger } from "./trigger.ts";
 
 /** Between two looks at the flows, in milliseconds. */
 const LOOK = 1;
+
+/** How many of the flows that are behind are named. */
+const NAMED = 3;
 
 /** Where a flow stood when the waiting began. */
 interface Mark {
@@ -48,6 +51,7 @@ export class SwitchOver implements Disposable {
    * @throws {Failure} with status TEMPORARY where that takes too long; the flows are to be thawed then
    */
   async begin(trigger: Trigger, stop: AbortSignal): Promise<void> {
+    await this.#freezer.whenFree(stop);
     this.#freezer.freeze({ lease: this.#lease, revocable: true });
     trigger.steps["frozen"] = sinceTrigger(trigger);
     await this.#wait("frozen", stop);
@@ -86,7 +90,8 @@ export class SwitchOver implements Disposable {
       if (now - start >= this.#timeout) {
         throw new Failure(
           ExitStatus.TEMPORARY,
-          `${marks.size} replicas were still behind ${this.#timeout} ms after they were ${when}`,
+          `Replicas were still behind ${this.#timeout} ms after they were ${when}: ` +
+            this.#lacks(marks),
           { mend: "look at t2cp shadow for gaps and lags, or give a longer --planned-timeout" },
         );
       }
@@ -111,8 +116,24 @@ export class SwitchOver implements Disposable {
     return left.size > 0;
   }
 
-  *#flows(): Generator<FlowPlace> {
-    const batch = this.#batch = this.#freezer.map("flows").entries(this.#batch);
+  /** What the replicas of some flows lacked at the last look. */
+  #lacks(marks: Map<string, Mark>): string {
+    const lacks: string[] = [];
+    for (const place of this.#places()) {
+      const mark = marks.get(nameOf(place));
+      if (mark !== undefined) lacks.push(lackOf(place, mark));
+    }
+    const more = lacks.length - NAMED;
+    return lacks.slice(0, NAMED).join(", ") + (more > 0 ? `, and ${more} more` : "");
+  }
+
+  #flows(): Generator<FlowPlace> {
+    this.#batch = this.#freezer.map("flows").entries(this.#batch);
+    return this.#places();
+  }
+
+  *#places(): Generator<FlowPlace> {
+    const batch = this.#batch!;
     const keys = new DataView(batch.keys.buffer), flows = new DataView(batch.values.buffer);
     for (let i = 0; i < batch.count; i++) {
       const place = { keys, keyAt: i * FLOW_KEY.size, flows, at: i * FLOW.size };
@@ -126,6 +147,16 @@ function markOf({ flows, at }: FlowPlace): Mark {
     received: flows.getUint32(at + FLOW.primary_ack, true),
     emitted: flows.getUint32(at + FLOW.client_ack, true),
   };
+}
+
+/** What the replica lacks of the mark, for people. */
+function lackOf({ keys, keyAt, flows, at }: FlowPlace, { received, emitted }: Mark): string {
+  const { client } = readFlowKey(keys, keyAt);
+  const unheard = received - flows.getUint32(at + FLOW.replica_ack, true) | 0;
+  const unsaid = emitted - flows.getUint32(at + FLOW.replica_end, true) | 0;
+  return unheard > 0
+    ? `that of "${client}" lacks ${unheard} bytes of its client`
+    : `that of "${client}" has not sent ${unsaid} bytes that its client has`;
 }
 
 /**

@@ -81,8 +81,7 @@ export async function runTakeover(
     isShadow: () => standby.mode === Mode.SHADOW,
     refresh: () => standby.refresh(),
     activate: (trigger) => {
-      standby.activate(trigger);
-      planned?.thaw();
+      if (standby.activate(trigger)) planned?.thaw();
     },
     warn,
     fail: (error) => {
@@ -232,21 +231,22 @@ class Standby implements Disposable {
     this.#rehearsing = false;
   }
 
-  /** Takes over; once more where this has been done already. */
-  activate(trigger: Trigger): void {
-    if (this.#rehearsing) return;
+  /** Takes over; once more where this has been done already. Returns false where it was rehearsed only. */
+  activate(trigger: Trigger): boolean {
+    if (this.#rehearsing) return false;
     const takeover = this.#takeover;
     const { active, reset } = takeover.activate(trigger);
     // From here on the servers need the processors more.
     runOrdinary();
     report(takeover, active, reset, this.#emitter);
-    if (this.#settling.has(takeover)) return;
+    if (this.#settling.has(takeover)) return true;
     const settled = follow(takeover, this.#emitter, this.#interrupted).then((finished) => {
       if (finished && this.#options.detach) detach(this.#options.runDir);
     });
     const keep = (): boolean => !this.#leaving;
     const watched = takeover.claim.watch(this.#emitter, keep, this.#interrupted);
     this.#settling.set(takeover, Promise.all([settled, watched]));
+    return true;
   }
 
   /** Nothing more will be asked for: neighbours and rivals need not be listened to much longer. */

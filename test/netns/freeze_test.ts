@@ -5,6 +5,7 @@ import { poll } from "../fixture/wait.ts";
 import type { Capture, Captured } from "./capture.ts";
 import { assertRefused, assertSameBytes, describe, onStage, type Stage, T2CP } from "./stage.ts";
 import { type Flow, noise, PORT, TWINS, Twins, TWINS6 } from "./twins.ts";
+import { killAt } from "./strace.ts";
 import type { Process } from "./two_hosts.ts";
 
 type Segment = Captured & TcpFrame;
@@ -149,7 +150,7 @@ function mutePrimary(twins: Twins): Promise<() => Promise<void>> {
 }
 
 onStage(
-  "freeze: what is frozen thaws when the command is killed, and the primary goes on",
+  "freeze: what is frozen thaws when the command is killed, and the next start finishes what it began",
   async (stage) => {
     using twins = new Twins(stage);
     await stage.protect(TWINS);
@@ -177,6 +178,39 @@ onStage(
     await sending;
     assertSameBytes(await flow.replica.receive(content.length), content, "content at the replica");
     await flow.down(noise(1000));
+
+    // The next start finishes what was killed halfway, whether it froze or thawed.
+    const other = await twins.open("other");
+    for (const one of [flow, other]) await one.up(noise(1000));
+    const reading = async (...flags: string[]) => {
+      const args = ["freeze", "--run-dir", stage.runDir, ...flags];
+      const started = stage.startReading("backup", ...args);
+      await started.next("started");
+      return started;
+    };
+    const freezing = await reading("--lease", "60");
+    const failed = event("failed", "primary");
+    // A probe of the replica and an advertisement for each.
+    await killAt(freezing.pid, "sendto:3", () => freezing.write(failed));
+    const again = await freeze(stage, "--lease", "60");
+    assert.equal(again.frozen.flows, 2, again.process.stderr);
+    await again.process.end("SIGKILL");
+    const thawing = await reading("--thaw", "--on", "active");
+    const active = JSON.stringify({
+      ...{ ...common, by: "takeover", type: "active", flows: 2, took_ms: 1, steps: {} },
+    });
+    await killAt(thawing.pid, "sendto:2", () => thawing.write(active));
+    const thaw = async () => {
+      const args = ["freeze", "--thaw", "--now", "--run-dir", stage.runDir];
+      const { stdout } = await stage.t2cp("backup", ...args);
+      return /"type":"thawed".*"flows":(\d+)/.exec(stdout)?.[1];
+    };
+    assert.equal(await thaw(), "2");
+    assert.equal(await thaw(), "0", "nothing is left frozen");
+    for (const one of [flow, other]) {
+      await one.up(noise(100_000));
+      await one.down(noise(1000));
+    }
   },
 );
 
@@ -261,6 +295,11 @@ onStage(
     const t2cp = (...args: string[]) => `t2cp ${args.join(" ")} --run-dir ${stage.runDir}`;
     const quote = (lines: readonly string[]) => lines.map((line) => `'${line}'`).join(" ");
 
+    const elsewhere = { ...JSON.parse(event("failed", "primary")), services: [`${TWINS}0`, null] };
+    const one = quote([JSON.stringify(elsewhere)]);
+    const passed = await stage.shell("backup", `printf '%s\\n' ${one} | ${t2cp("freeze")}`);
+    assert.equal(passed.status, 0, passed.stderr);
+    assert.doesNotMatch(passed.stdout, /"frozen"/, "of another service");
     const both = quote([event("failed", "primary"), event("recovered", "primary")]);
     const back = await stage.shell("backup", `printf '%s\\n' ${both} | ${t2cp("freeze")}`);
     assert.match(
@@ -305,8 +344,8 @@ onStage(
     const { status, stdout, stderr } = await running;
     assert.equal(status, 0, stderr);
     const printed = stdout.trimEnd().split("\n");
-    const passed = printed.filter((line) => [...lines, event("drill", "primary")].includes(line));
-    assert.deepEqual(passed, [...lines, event("drill", "primary")], "in order, byte by byte");
+    const through = printed.filter((line) => [...lines, event("drill", "primary")].includes(line));
+    assert.deepEqual(through, [...lines, event("drill", "primary")], "in order, byte by byte");
     const own = printed.slice(1).flatMap((line) => {
       const { type, by, flows, reason } = line.startsWith("{") ? JSON.parse(line) : {};
       const told = ["frozen", "active", "thawed"].includes(type);

@@ -135,6 +135,13 @@ export class Stage {
     return process;
   }
 
+  /** Starts t2cp on a host, with an input that the test writes. */
+  startReading(role: Role, ...args: string[]): Process {
+    const process = new Process(this.#command(role, [...T2CP, ...args], "piped").spawn());
+    this.#processes.push(process);
+    return process;
+  }
+
   /** Starts two commands of t2cp on a host, the first one's output being the second one's input. */
   startPipe(role: Role, first: readonly string[], second: readonly string[]): Process {
     const writer = this.#command(role, [...T2CP, ...first]).spawn();

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { asNobody } from "./nobody.ts";
-import { assertRefused, onStage, T2CP } from "./stage.ts";
+import { hostEnd } from "../../lib/lab/topology.ts";
+import { assertRefused, onStage, T2CP, WEB } from "./stage.ts";
 
 onStage("unable: a missing library is named with its package", async (stage) => {
   await stage.webServers(0, ["backup"]);
@@ -30,6 +31,12 @@ onStage("unable: a missing library is named with its package", async (stage) => 
   assert.equal((await stage.stats()).mode, "shadow", "it has not taken over");
 });
 
+/** The arguments of a fence against the primary. */
+function fenceArgs(runDir: string): string[] {
+  const flags = ["--interface", "br0", "--primary", hostEnd("primary").mac, "--service", WEB];
+  return ["fence", ...flags, "--run-dir", runDir];
+}
+
 onStage("unable: without root nothing starts, and the line says what to do", async (stage) => {
   await stage.webServers(0, ["backup"]);
   const mine = `${stage.scratch}/mine`;
@@ -39,12 +46,13 @@ onStage("unable: without root nothing starts, and the line says what to do", asy
     const [role, args] of [
       ["backup", stage.shadowArgs("--run-dir", mine)],
       ["gateway", stage.mirrorArgs("--run-dir", mine)],
+      ["gateway", fenceArgs(mine)],
       ["backup", stage.shadowArgs("--run-dir", "/proc/t2cp")],
       ["backup", stage.shadowArgs("--run-dir", `${stage.runDir}/none`)],
     ] as const
   ) {
     const outcome = await asNobody(stage, role, args);
-    assertRefused(outcome, outcome.status, /^t2cp (shadow|mirror): .*run as root/);
+    assertRefused(outcome, outcome.status, /^t2cp (shadow|mirror|fence): .*run as root/);
     assert.ok([71, 77].includes(outcome.status), `${outcome.status}`);
     await stage.assertNothingAttached(role);
   }
@@ -56,12 +64,13 @@ onStage("unable: without root nothing starts, and the line says what to do", asy
       stage.shadowArgs("--run-dir", roots),
       ["shadow", "--clear", "--run-dir", roots],
       ["takeover", "--now", "--run-dir", roots],
+      ["freeze", "--now", "--run-dir", roots],
     ]
   ) {
     assertRefused(
       await asNobody(stage, "backup", args),
       77,
-      /^t2cp (shadow|takeover): .*run as root/,
+      /^t2cp (shadow|takeover|freeze): .*run as root/,
     );
   }
   // Root of a container: it owns all files and has no capabilities.
@@ -73,6 +82,23 @@ onStage("unable: without root nothing starts, and the line says what to do", asy
     assertRefused(outcome, 77, /^t2cp (shadow|mirror): Cannot .*: EPERM; run as root\n$/);
     assert.equal(await stage.filters(role, role === "backup" ? "eth0" : "br0"), "");
   }
+  await stage.shadow();
+  for (
+    const [role, args] of [
+      ["gateway", fenceArgs(stage.lab.roleDirectory("gateway"))],
+      ["backup", ["takeover", "--now", "--run-dir", stage.runDir]],
+      ["backup", ["freeze", "--now", "--run-dir", stage.runDir]],
+    ] as const
+  ) {
+    const powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    const outcome = await stage.run(role, [...powerless, ...T2CP, ...args]);
+    assertRefused(
+      outcome,
+      77,
+      /^t2cp (fence|takeover|freeze): .*(EPERM|not permitted); run as root\n$/,
+    );
+  }
+  assert.equal((await stage.stats()).mode, "shadow", "it has not taken over");
 });
 
 /** How somebody else's filter can be in the way, in the words of tc(8). */
