@@ -134,6 +134,12 @@ export class FlowComparison {
     this.#settle();
   }
 
+  /** The captured server has ended its side: what the live one says beyond is too much, and is not kept. */
+  capturedEnd(): void {
+    const { comparison, hole } = this.#answers.at(-1)!;
+    if (!hole && this.#opaque === undefined) comparison.endExpected(true);
+  }
+
   /** The live server's next bytes. */
   live(bytes: Uint8Array): void {
     const present = this.#present;

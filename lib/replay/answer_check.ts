@@ -29,6 +29,8 @@ export interface AnswerCheck {
   captured(bytes: Uint8Array): void;
   /** The capture lacks the captured server's next `length` bytes: any live ones will do for them. */
   capturedMissing(length: number): void;
+  /** The captured server has ended its side: what the live one says beyond is too much, and is not kept. */
+  capturedEnd(): void;
   /** The live server's next bytes. */
   live(bytes: Uint8Array): void;
   /** Neither side goes on; called once. `cut` says that the captured server might have. */

@@ -194,7 +194,6 @@ export class Play implements Timed {
       case StepKind.SEND:
         return this.#met(step) && this.#send(step);
       case StepKind.MISSING:
-        // Answers to what was never captured are not waited for.
         if (this.script.isDeaf || this.#met(step)) this.skip(lacking(step.length));
         return false;
       case StepKind.FINISH:
@@ -289,6 +288,7 @@ export class Play implements Timed {
 
   /** Waits for the server's end; where it does not come, the play goes on without. */
   #awaitEnd(step: Step): boolean {
+    if (!this.#serverEnded) this.#check.capturedEnd();
     this.#serverEnded = true;
     this.#resume();
     if (this.#end !== "open") return true;

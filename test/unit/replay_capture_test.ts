@@ -32,6 +32,7 @@ class Collector implements AnswerCheck {
     this.expected.push(bytes.slice());
   }
   capturedMissing(): void {}
+  capturedEnd(): void {}
   live(bytes: Uint8Array): void {
     this.came.push(bytes.slice());
   }

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { FlowComparison } from "../../lib/compare/flow.ts";
+import { Masks } from "../../lib/compare/masks.ts";
 import { ExitStatus } from "../../lib/failure.ts";
 import { parseMapping } from "../../lib/replay/targets.ts";
 import { answers, type Dialogue, says } from "../fixture/dialogue.ts";
@@ -139,6 +141,29 @@ Deno.test("replay: a server that never stops is given up after --excess, and lit
     assert.equal(flow.reason, "the server says too much");
     assert.ok(flow.received > 1 << 20 && flow.received < 4 << 20);
   }
+});
+
+Deno.test("replay: however much a server says within --excess, little of it is kept", async () => {
+  let most = 0;
+  class Weighed extends FlowComparison {
+    override live(bytes: Uint8Array): void {
+      super.live(bytes);
+      most = Math.max(most, this.held);
+    }
+  }
+  const chunk = "x".repeat(1 << 16);
+  const chunks = 512;
+  const masks = new Masks(["x=[0-9]+"]);
+  for (const [first, outcome] of [["ONE\nTWO\n", "longer"], ["?", "differs"]] as const) {
+    const flow = await playBad(async (connection) => {
+      await write(connection, first);
+      for (let i = 0; i < chunks; i++) await write(connection, chunk);
+      // What is not read makes a reset of the end.
+      await hear(connection);
+    }, { excess: 1 << 30, wait: 60_000, settle: 60_000, makeCheck: () => new Weighed(masks) });
+    assert.deepEqual([flow.outcome, flow.received], [outcome, first.length + chunks * (1 << 16)]);
+  }
+  assert.ok(most > 0 && most < 1 << 18, `${most} bytes were kept`);
 });
 
 Deno.test("replay: a server that takes nothing is timed out", async () => {
