@@ -24,6 +24,44 @@ export interface Cover {
   readonly whole: boolean;
 }
 
+/** Longer lines are not remembered. */
+const MEMORABLE = 256;
+
+/** The line that was covered last, and how: a server gives the same date in many answers. */
+class LastLine {
+  /** How it is covered. */
+  cover: Cover = { hidden: new Uint8Array(0), whole: false };
+  readonly #bytes = new Uint8Array(MEMORABLE);
+  #length = -1;
+  #begins = false;
+  #ends = false;
+
+  /** Whether this is the same line. */
+  is(bytes: Uint8Array, from: number, to: number, begins: boolean, ends: boolean): boolean {
+    const length = this.#length;
+    if (to - from !== length || begins !== this.#begins || ends !== this.#ends) return false;
+    for (let i = 0; i < length; i++) {
+      if (bytes[from + i] !== this.#bytes[i]) return false;
+    }
+    return true;
+  }
+
+  /** Remembers a line. */
+  keep(bytes: Uint8Array, from: number, to: number, begins: boolean, ends: boolean): void {
+    this.forget();
+    if (to - from > MEMORABLE) return;
+    this.#length = to - from;
+    for (let i = from; i < to; i++) this.#bytes[i - from] = bytes[i]!;
+    this.#begins = begins;
+    this.#ends = ends;
+  }
+
+  /** Remembers none. */
+  forget(): void {
+    this.#length = -1;
+  }
+}
+
 /**
  * A set of masks, shared by all comparisons of a run. A mask is a regular expression that is looked for in each line,
  * and hides every byte of every match. No text can make that take long: see {@linkcode Automaton}.
@@ -37,6 +75,7 @@ export class Masks {
     new Uint8Array(MAX_LINE),
     new Uint8Array(MAX_LINE),
   ];
+  readonly #last: readonly [LastLine, LastLine] = [new LastLine(), new LastLine()];
 
   /**
    * Takes expressions, and names of presets, which begin with `@`.
@@ -67,6 +106,7 @@ export class Masks {
     if (this.#patterns.includes(pattern)) return;
     this.#automaton = make([...this.#patterns, pattern]);
     this.#patterns.push(pattern);
+    for (const line of this.#last) line.forget();
   }
 
   /**
@@ -82,16 +122,22 @@ export class Masks {
     ends: boolean,
     side: 0 | 1,
   ): Cover {
+    const last = this.#last[side];
+    if (last.is(bytes, from, to, begins, ends)) return last.cover;
     const hidden = this.#hidden[side];
     const content = to - (ends ? lineEnd(bytes, from, to) : 0);
     const automaton = this.#automaton;
     const done = automaton === undefined ||
       automaton.cover(bytes, from, to, content, begins, ends, hidden, BUDGET);
     if (automaton === undefined || !done) hidden.fill(0, 0, to - from);
-    if (!done) this.unmasked++;
+    if (done) last.keep(bytes, from, to, begins, ends);
+    else {
+      this.unmasked++;
+      last.forget();
+    }
     let whole = begins && ends && content > from;
     for (let i = 0; whole && i < content - from; i++) whole = hidden[i] === 1;
-    return { hidden, whole };
+    return last.cover = { hidden, whole };
   }
 }
 

@@ -55,6 +55,30 @@ const line = fc.tuple(
   fc.constantFrom("", "\n", "\r\n"),
 ).map((parts) => parts.join(""));
 
+Deno.test("what a line hides does not depend on the lines before", () => {
+  const piece = fc.record({
+    text: fc.constantFrom("ab\n", "ab\r\n", "ab", "ac\n", `${"a".repeat(300)}b\n`, ""),
+    begins: fc.boolean(),
+    ends: fc.boolean(),
+    side: fc.constantFrom<0 | 1>(0, 1),
+  });
+  type Piece = typeof piece extends fc.Arbitrary<infer Value> ? Value : never;
+  const cover = (masks: Masks, { text, begins, ends, side }: Piece) => {
+    const bytes = latin1(text);
+    const { hidden, whole } = masks.cover(bytes, 0, bytes.length, begins, ends, side);
+    return { hidden: hidden.slice(0, bytes.length), whole };
+  };
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 12 }), (pieces: Piece[]) => {
+      const masks = new Masks(["^a*b$"]);
+      const alone = (one: Piece) => cover(new Masks(masks.patterns), one);
+      for (const one of pieces) assert.deepEqual(cover(masks, one), alone(one));
+      masks.add("c");
+      for (const one of pieces) assert.deepEqual(cover(masks, one), alone(one));
+    }),
+  );
+});
+
 Deno.test("a mask hides every byte of every match", () => {
   fc.assert(
     fc.property(pattern, line, (mask, text) => {
