@@ -74,6 +74,7 @@ export const PACKAGES: readonly Package[] = [
     service: "keepalived",
   },
   { name: "tcpreplay", purpose: "bench", reason: "puts captures on the wire, to compare with" },
+  { name: "wrk", purpose: "bench", reason: "asks web servers for pages, as fast as they answer" },
 ];
 
 /**

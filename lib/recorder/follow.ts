@@ -21,8 +21,8 @@ import { type LiveOptions, LossWatch, openServiceCapture, reportDown } from "./l
 const LOOK = 100;
 /** How many bytes are written at once, where there are so many. */
 const BATCH = 1 << 18;
-/** How long a frame waits for others at most, in milliseconds. */
-const INTERVAL = 10;
+/** How long a frame waits for others at most, in milliseconds; a write costs as much as 200 frames. */
+const INTERVAL = 4;
 /** How long a reader that does not read has at the end, in milliseconds. */
 const LAST_WORDS = 1000;
 
@@ -101,7 +101,8 @@ export async function runFollow(
   const receive: FrameReceiver = writer.receive;
   const ended = AbortSignal.any([stop, output.signal]);
   try {
-    await pump(capture, receive, look, () => false, ended);
+    // The reader waits for every frame, so that rests are short.
+    await pump(capture, receive, look, () => true, ended);
     drain(capture, receive, options.buffer / 64);
   } finally {
     await within(writer.close(), LAST_WORDS);
