@@ -1,7 +1,8 @@
 /**
  * The player against nginx on the loopback interface: requests a second, with connections that are kept alive and with
- * one connection for each request; ten thousand conversations at once; and how fast tcpreplay puts the same frames on
- * the wire, which talks to nobody. Needs root and the packages of the purpose `bench`.
+ * one connection for each request; and ten thousand conversations at once. Beside it wrk, a load generator in C, which
+ * knows one request and compares nothing; and tcpreplay, which puts the same frames on the wire and talks to nobody, so
+ * that nginx answers none of its requests. Needs root and the packages of the purpose `bench`.
  *
  *     deno task bench:replay [SECONDS]
  *
@@ -72,19 +73,44 @@ async function measure(file: string, concurrency: number): Promise<number> {
   return rate;
 }
 
-async function atTopSpeed(what: string, file: string, requests: number): Promise<void> {
+/** Requests a second that wrk makes, on one thread as the player. */
+async function wrk(concurrency: number, ...flags: string[]): Promise<number> {
+  const load = ["-t1", `-c${concurrency}`, `-d${Math.min(seconds, 5)}`, ...flags];
+  const { out } = await run("wrk", ...load, `http://127.0.0.1:${PORT}/1`);
+  return Number(/Requests\/sec: +([\d.]+)/.exec(out)?.[1]);
+}
+
+/** How many requests nginx has answered so far, this one included. */
+async function answered(): Promise<number> {
+  const { out } = await run("curl", "-s", `http://127.0.0.1:${PORT}/status`);
+  return Number(/^ \d+ \d+ (\d+)/m.exec(out)?.[1]);
+}
+
+async function atTopSpeed(
+  what: string,
+  file: string,
+  requests: number,
+  ...flags: string[]
+): Promise<void> {
   console.log(what);
   let best = 0;
-  for (const concurrency of [100, 1000]) best = Math.max(best, await measure(file, concurrency));
+  for (const concurrency of [100, 1000]) {
+    const rate = await measure(file, concurrency);
+    const other = await wrk(concurrency, ...flags);
+    console.log(`    wrk: ${other.toFixed(0)}/s; t2cp ${(rate / other).toFixed(2)} x of it`);
+    best = Math.max(best, rate);
+  }
   console.log(`  ${(best / GOAL).toFixed(2)} x of ${GOAL} requests/s`);
+  const before = await answered();
   const blind = await run("tcpreplay", "-q", "--topspeed", "--loop=50", "-i", "lo", file);
+  const answers = await answered() - before - 1;
   const packets = /Rated:.*, ([\d.]+) pps/.exec(blind.out)?.[1];
   const actual = /Actual: (\d+) packets/.exec(blind.out)?.[1];
   if (packets === undefined || actual === undefined) return console.log(blind.out);
   const rate = Number(packets) * requests / (Number(actual) / 50);
   console.log(
     `  tcpreplay: ${packets} frames/s, the frames of ${rate.toFixed(0)} requests/s; ` +
-      `t2cp ${(best / rate).toFixed(2)} x of it`,
+      `t2cp ${(best / rate).toFixed(2)} x of it; nginx answered ${answers} of them`,
   );
 }
 
@@ -115,7 +141,8 @@ http {
     `${name}_temp_path ${directory}/${name};`
   ).join(" ")
 }
-  server { listen 127.0.0.1:${PORT} backlog=4096; location / { return 200 "hello\\n"; } }
+  server { listen 127.0.0.1:${PORT} backlog=4096; location / { return 200 "hello\\n"; }
+    location = /status { stub_status; } }
 }`;
 await Deno.writeTextFile(join(directory, "nginx.conf"), configuration);
 const nginx = new Deno.Command("nginx", {
@@ -128,7 +155,13 @@ try {
   );
   const kept = await record("kept.pcap", 40, 100);
   await atTopSpeed("100 requests a connection", kept, 4000);
-  await atTopSpeed("a connection for each request", await record("single.pcap", 300, 1), 300);
+  await atTopSpeed(
+    "a connection for each request",
+    await record("single.pcap", 300, 1),
+    300,
+    "-H",
+    "Connection: close",
+  );
   await manyAtOnce();
 } finally {
   nginx.kill("SIGTERM");
