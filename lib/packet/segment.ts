@@ -25,8 +25,9 @@ export const Reading = {
 /** One of the numbers of {@linkcode Reading}. */
 export type Reading = typeof Reading[keyof typeof Reading];
 
-/** The EtherType of IPv4. */
+/** EtherTypes. */
 const IPV4 = 0x0800;
+const IPV6 = 0x86dd;
 const TCP = 6;
 const IPV6_HEADER = 40;
 const TCP_HEADER = 20;
@@ -80,9 +81,9 @@ export class Segment {
   read(view: DataView, start: number, captured: number, wire: number, link: number): Reading {
     const end = start + captured;
     // The usual frame needs no closer look.
-    const plain = link === LinkType.ETHERNET && captured > 14 &&
-      view.getUint16(start + 12) === IPV4;
-    const at = plain ? start + 14 : networkOffset(view, start, end, link);
+    const type = link === LinkType.ETHERNET && captured > 14 ? view.getUint16(start + 12) : 0;
+    const isPlain = type === IPV4 || type === IPV6;
+    const at = isPlain ? start + 14 : networkOffset(view, start, end, link);
     if (at < 0) return Reading.OTHER;
     if (at >= end) return Reading.CUT;
     const version = view.getUint8(at) >> 4;
