@@ -187,6 +187,11 @@ export class Emitter {
     return this.#writer.full;
   }
 
+  /** Whether all events are written. */
+  get idle(): boolean {
+    return this.#writer.idle;
+  }
+
   /** Reports what had to be dropped, then flushes and closes the writer. */
   async close(): Promise<void> {
     this.#reportDropped();

@@ -241,6 +241,11 @@ export class NdjsonWriter {
     return this.#queued >= this.#dropMark;
   }
 
+  /** Whether all that was queued is written. */
+  get idle(): boolean {
+    return this.#pump === undefined;
+  }
+
   /**
    * Queues `value` as one line of JSON.
    *

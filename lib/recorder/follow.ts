@@ -102,7 +102,8 @@ export async function runFollow(
   const ended = AbortSignal.any([stop, output.signal]);
   try {
     // The reader waits for every frame, so that rests are short.
-    await pump(capture, receive, look, () => true, ended);
+    const rests = { hurried: () => true, idle: () => false };
+    await pump(capture, receive, look, rests, ended);
     drain(capture, receive, options.buffer / 64);
   } finally {
     await within(writer.close(), LAST_WORDS);

@@ -44,6 +44,7 @@ export class Holdings {
    * sequence number of the first that differs from what was there, 32 bits unsigned; -1 where none does.
    */
   keep(slot: number, seq: number, source: DataView, at: number, length: number): number {
+    if (length > 0 && this.append(slot, seq, source, at, length)) return -1;
     const { states, ledger, store } = this;
     const early = states.base[slot]! - seq | 0;
     if (early > 0) {
@@ -60,14 +61,6 @@ export class Holdings {
       const kept = Math.max(0, room);
       ledger.outside += length - kept;
       length = kept;
-    }
-    if (length > 0 && store.append(states.lastBlock[slot]!, slot, seq, source, at, length)) {
-      states.seen[slot]! += length;
-      states.held[slot]! += length;
-      ledger.seen += length;
-      const end = seq + length | 0;
-      if ((end - states.end[slot]! | 0) > 0) states.end[slot] = end;
-      return -1;
     }
     let diverged = -1;
     while (length > 0) {
@@ -95,6 +88,28 @@ export class Holdings {
     return diverged;
   }
 
+  /**
+   * Does the same for at least one byte in the usual case, in which they follow those that are there: whether it is
+   * that. Else nothing happens.
+   */
+  append(slot: number, seq: number, source: DataView, at: number, length: number): boolean {
+    const { states } = this;
+    const known = (states.flags[slot]! & Flag.PRIMARY) !== 0;
+    const room = (known ? states.primary[slot]! : states.end[slot]!) + this.window - seq | 0;
+    if (
+      length > room || (states.base[slot]! - seq | 0) > 0 ||
+      !this.store.append(states.lastBlock[slot]!, slot, seq, source, at, length)
+    ) {
+      return false;
+    }
+    states.seen[slot]! += length;
+    states.held[slot]! += length;
+    this.ledger.seen += length;
+    const end = seq + length | 0;
+    if ((end - states.end[slot]! | 0) > 0) states.end[slot] = end;
+    return true;
+  }
+
   /** Gives up the flow's bytes before `to`, since the replica has them; returns how many there were. */
   free(slot: number, to: number): number {
     const bytes = this.#release(slot, to);
@@ -106,6 +121,12 @@ export class Holdings {
   /** Gives up the flow's bytes before `to`, though the replica may lack them. */
   drop(slot: number, to: number, reason: DropReason): void {
     this.#lose(slot, to, this.#release(slot, to), reason);
+  }
+
+  /** Drops the flow's blocks that are further behind what the primary has acknowledged than the window. */
+  slide(slot: number): void {
+    const from = (this.states.primary[slot]! - this.window | 0) & -BLOCK;
+    if ((from - this.states.base[slot]! | 0) > 0) this.drop(slot, from, "dropped_window");
   }
 
   /** The flow's block of that number, a new one where it has none; -1 where it may have no more. */

@@ -4,14 +4,15 @@
  * @module
  */
 import type { Service } from "../address.ts";
+import { LinkType } from "../packet/link.ts";
 import { Control, Reading, Segment } from "../packet/segment.ts";
-import { BLOCK, type Reserve } from "./block_store.ts";
+import type { Reserve } from "./block_store.ts";
 import { Flag, type FlowStates } from "./flow_states.ts";
 import { FlowTable } from "./flow_table.ts";
 import { Holdings, later } from "./holdings.ts";
-import { KnownFlows } from "./known_flows.ts";
 import type { Ledger } from "./ledger.ts";
 import { addressWords, ServiceSet } from "./service_set.ts";
+import { UsualSegments } from "./usual.ts";
 
 /** Seconds for which the bytes of a flow stay after its end, unless memory runs short. */
 export const LINGER = 30;
@@ -80,7 +81,7 @@ export class Recorder {
   readonly #segment = new Segment();
   /** The memory that has the current segment. */
   #memory: DataView = new DataView(new ArrayBuffer(0));
-  readonly #known = new KnownFlows();
+  readonly #usual: UsualSegments;
   #now = 0;
   #swept = 0;
   #hand = 0;
@@ -92,6 +93,7 @@ export class Recorder {
     this.states = this.holdings.states;
     this.ledger = this.holdings.ledger;
     this.table = new FlowTable(this.states.flags.length, options.seed);
+    this.#usual = new UsualSegments(this.holdings);
     this.#services = new ServiceSet(options.services);
     this.#listener = listener;
     this.link = options.link;
@@ -101,6 +103,10 @@ export class Recorder {
   /** Takes a frame: `captured` of its bytes stand in `frame` from `at` on, and on the wire it had `wire`. */
   take(frame: DataView, at: number, captured: number, wire: number): void {
     const { ledger } = this;
+    if (this.link === LinkType.ETHERNET && this.#usual.take(frame, at, captured)) {
+      ledger.segments += 1;
+      return;
+    }
     const segment = this.#segment;
     const reading = segment.read(frame, at, captured, wire, this.link);
     if (reading !== Reading.TCP) {
@@ -110,10 +116,6 @@ export class Recorder {
       return;
     }
     this.#memory = frame;
-    if (segment.family === 4 && this.#takeKnown(frame)) {
-      ledger.segments += 1;
-      return;
-    }
     const { family, sourceAt, destinationAt, sourcePort, destinationPort } = segment;
     const { wanted } = this.table;
     const services = this.#services;
@@ -124,7 +126,7 @@ export class Recorder {
       const slot = this.table.find();
       // A client that is a service, too, has flows of both kinds between the same ends.
       if (family === 4 && slot >= 0 && !services.has(frame, family, sourceAt, sourcePort)) {
-        this.#known.put(slot, wanted[3]!, wanted[7]!, wanted[8]!);
+        this.#usual.learn(slot, wanted[3]!, wanted[7]!, wanted[8]!);
       }
       this.#fromClient(slot);
     } else if (services.has(frame, family, sourceAt, sourcePort)) {
@@ -139,38 +141,10 @@ export class Recorder {
     ledger.segments += 1;
   }
 
-  /** Takes the current segment without a look-up, if it is of an open IPv4 flow that is known. Whether it is. */
-  #takeKnown(frame: DataView): boolean {
-    const { sourceAt, destinationAt, sourcePort, destinationPort } = this.#segment;
-    const known = this.#known;
-    const place = KnownFlows.place(sourcePort, destinationPort);
-    const slot = known.slots[place]!;
-    if (slot < 0 || (this.states.flags[slot]! & Flag.CLOSED) !== 0) return false;
-    const source = frame.getInt32(sourceAt);
-    const destination = frame.getInt32(destinationAt);
-    const client = known.clients[place]!;
-    const server = known.servers[place]!;
-    const ports = known.ports[place]!;
-    if (
-      source === client && destination === server &&
-      ports === (sourcePort << 16 | destinationPort)
-    ) {
-      this.#fromClient(slot);
-      return true;
-    }
-    if (
-      source === server && destination === client &&
-      ports === (destinationPort << 16 | sourcePort)
-    ) {
-      this.#fromServer(slot);
-      return true;
-    }
-    return false;
-  }
-
   /** Tells the time, in seconds of a monotonic clock; ends what is idle, and reports what was dropped. */
   tick(seconds: number): void {
     this.#now = Math.floor(seconds);
+    this.#usual.now = this.#now;
     for (const slot of this.holdings.pending.splice(0)) this.#report(slot);
     if (this.#now === this.#swept) return;
     this.#swept = this.#now;
@@ -300,8 +274,7 @@ export class Recorder {
       states.acknowledged[slot]! += bytes;
       this.ledger.acknowledged += bytes;
     }
-    const from = (ack - this.#window | 0) & -BLOCK;
-    if ((from - states.base[slot]! | 0) > 0) this.holdings.drop(slot, from, "dropped_window");
+    this.holdings.slide(slot);
   }
 
   /** The bytes of an advance up to `ack`: a FIN takes a sequence number, and is none. */
@@ -350,7 +323,7 @@ export class Recorder {
     const { states } = this;
     if ((states.flags[slot]! & Flag.PENDING) !== 0) this.#report(slot);
     this.holdings.drop(slot, states.end[slot]!, "dropped_closed");
-    this.#known.forget(slot, this.table.ports(slot));
+    this.#usual.forget(slot, this.table.ports(slot));
     this.table.remove(slot);
     states.flags[slot] = 0;
   }

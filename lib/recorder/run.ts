@@ -147,7 +147,12 @@ export async function runRecord(
     next = now + LOOK;
     look();
   };
-  await pump(capture, receive, each, () => performance.now() < hurriedUntil, stop);
+  const rests = {
+    hurried: () => performance.now() < hurriedUntil,
+    // The capture files have timers of their own.
+    idle: () => writer === undefined && emitter.idle,
+  };
+  await pump(capture, receive, each, rests, stop);
   catchUp(false);
   look();
   await writer?.close();
