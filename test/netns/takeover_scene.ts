@@ -92,13 +92,15 @@ export class Scene implements AsyncDisposable {
     }];
   }
 
-  /** Starts a planned switch-over that finds the host active, and finishes. */
+  /** Starts a planned switch-over; where the host is active, it finishes. */
   again(): Process {
-    return this.stage.startReading("backup", ...this.#takeover, "--planned");
+    const planned = ["--planned", "--planned-timeout", "60"];
+    return this.stage.startReading("backup", ...this.#takeover, ...planned);
   }
 
   get #takeover(): string[] {
-    return ["takeover", "--run-dir", this.stage.runDir, "--fence", this.#socket];
+    const fence = ["--fence", this.#socket, "--fence-timeout", "60"];
+    return ["takeover", "--run-dir", this.stage.runDir, ...fence];
   }
 
   /** Kills `process` as it enters `call` once the fence, which does `work`, has answered what `ask` makes it ask. */
