@@ -69,7 +69,7 @@ const FAILING: readonly Omit<Case, "bytes">[] = [
     name: "echo in 20 flows",
     args: ["--workload", "echo", "--flows", "20", "--size", "25600"],
   },
-  { name: "chat", args: ["--workload", "chat", "--size", "25600"] },
+  { name: "chat behind a fence", args: ["--workload", "chat", "--size", "25600", "--fence"] },
   { name: "chat in 10 flows", args: ["--workload", "chat", "--flows", "10"] },
   { name: "series of connections", args: ["--workload", "connections", "--flows", "300"] },
 ];
@@ -100,6 +100,12 @@ for (const family of ["4", "6"]) {
           for (const type of ["started", "up", "failed", "active", "lab.mark", "lab.run"]) {
             assert.ok(types.includes(type), type);
           }
+          // fenced comes before the event that it belongs to.
+          const fenced = events.filter(({ type }) => type === "fenced" || type === "failed");
+          assert.deepEqual(
+            fenced.map(({ type, by }) => `${type} by ${by}`),
+            [...(args.includes("--fence") ? ["fenced by fence"] : []), "failed by detect"],
+          );
           const service = family === "4" ? /^10\.77\.0\.100:/ : /^\[2001:db8:77::100\]:/;
           const [opened] = events.filter(({ type }) => type === "flow.open");
           if (opened !== undefined) assert.match(String(opened.server), service);
