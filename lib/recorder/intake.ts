@@ -77,6 +77,8 @@ export async function pump(
         if (hurried || now > turn || !rests.idle() || !doze.sleep(rest)) {
           // While frames keep coming a timer is enough; waiting for the descriptor takes a thread.
           await new Promise((resolve) => setTimeout(resolve, rest));
+          // Timers come first in a turn: what came with this one must be seen to before the next doze.
+          await new Promise((resolve) => setImmediate(resolve));
           turn = now + TURN;
         }
       }
