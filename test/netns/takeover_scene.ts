@@ -51,7 +51,7 @@ export class Scene implements AsyncDisposable {
       release: () => scene.#answer("release", { released: [ECHO] }),
       async *stats() {
         await scene.#onStats?.();
-        throw new Error("It counts nothing");
+        yield await Promise.reject(new Error("It counts nothing"));
       },
     });
     return scene;
