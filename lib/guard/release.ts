@@ -272,7 +272,7 @@ export class Release implements Disposable {
   #letGo({ keys, values, keyAt, valueAt }: Entry): void {
     const key = new Uint8Array(keys.buffer.slice(keyAt, keyAt + FLOW_KEY.size));
     // The client may have opened it anew, or the programs have let it go.
-    if (!this.#options.flows.delete(key)) return;
+    if (!this.#options.flows.lookup(key, new Uint8Array(HELD.size))) return;
     const frame = this.#frames.build(keys, keyAt, NO_FLOW, 0, {
       toClient: true,
       seq: values.getUint32(valueAt + HELD.snd_nxt, true),
@@ -290,6 +290,8 @@ export class Release implements Disposable {
       if (!(error instanceof SystemError)) throw error;
       this.#unsent += 1;
     }
+    // Last: what the kernel sends for the flow passes from now on, and its FIN must not be the first that the client gets.
+    this.#options.flows.delete(key);
   }
 
   #socket(family: 4 | 6): RawSocket {
