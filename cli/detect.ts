@@ -19,7 +19,7 @@ import {
   runDirFlag,
   statsFlag,
   wholeNumber,
-} from "./flags.ts";
+} from "./common/flags.ts";
 
 interface Flags {
   peer?: string[];
@@ -242,7 +242,7 @@ export const command: Command<CommandContext> = buildCommand({
       return await announceDown(flags.runDir);
     }
     const { detect, respond } = await import("../lib/detect/detect.ts");
-    const { openOutput } = await import("./context.ts");
+    const { openOutput } = await import("./common/context.ts");
     const { peer = [], local, stats } = flags;
     const common = {
       local,

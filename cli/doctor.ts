@@ -10,7 +10,7 @@ import { examine, type Role, ROLES } from "../lib/doctor/checks.ts";
 import { describe } from "../lib/doctor/report.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { thisHost } from "../lib/host/facts.ts";
-import { parseInterface, serviceFlag } from "./flags.ts";
+import { parseInterface, serviceFlag } from "./common/flags.ts";
 
 interface Flags {
   role: Role;

@@ -8,7 +8,7 @@ import type { Service } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { releaseFence } from "../lib/fence/release.ts";
 import { fenceNow, type FenceTask, runFence } from "../lib/fence/run.ts";
-import { withOutput } from "./context.ts";
+import { withOutput } from "./common/context.ts";
 import {
   parseHost,
   parseInterface,
@@ -20,7 +20,7 @@ import {
   statsFlag,
   strictFlag,
   targetFlag,
-} from "./flags.ts";
+} from "./common/flags.ts";
 
 interface Flags {
   interface?: string;

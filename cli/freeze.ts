@@ -7,8 +7,8 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runFreeze } from "../lib/freeze/run.ts";
 import { type ClientPattern, parseClientPattern, parseFlow } from "../lib/freeze/selection.ts";
-import { withOutput } from "./context.ts";
-import { parsePositive, parseType, runDirFlag, strictFlag, targetFlag } from "./flags.ts";
+import { withOutput } from "./common/context.ts";
+import { parsePositive, parseType, runDirFlag, strictFlag, targetFlag } from "./common/flags.ts";
 
 interface Flags {
   on?: string;

@@ -8,7 +8,7 @@ import type { Service } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runGuard } from "../lib/guard/guard.ts";
 import { askSystemd } from "../lib/guard/unit.ts";
-import { withOutput } from "./context.ts";
+import { withOutput } from "./common/context.ts";
 import {
   parseInterface,
   parseName,
@@ -18,7 +18,7 @@ import {
   serviceFlag,
   statsFlag,
   wholeNumber,
-} from "./flags.ts";
+} from "./common/flags.ts";
 
 interface Flags {
   interface: string;

@@ -17,7 +17,7 @@ import {
 } from "../lib/lab/quantity.ts";
 import { FAILURES, SERVERS, WORKLOADS } from "../lib/lab/scenario.ts";
 import { checkName } from "../lib/lab/state.ts";
-import { parsePath, runDirFlag, wholeNumber } from "./flags.ts";
+import { parsePath, runDirFlag, wholeNumber } from "./common/flags.ts";
 
 const common = {
   name: {
@@ -38,7 +38,7 @@ function parseFamily(text: string): Family {
 }
 
 const up = buildCommand({
-  loader: async () => (await import("./lab_stand.ts")).up,
+  loader: async () => (await import("./lab/stand.ts")).up,
   parameters: { flags: common },
   docs: {
     brief: "Build a lab and leave it standing",
@@ -55,13 +55,13 @@ Example:
 });
 
 const down = buildCommand({
-  loader: async () => (await import("./lab_stand.ts")).down,
+  loader: async () => (await import("./lab/stand.ts")).down,
   parameters: { flags: common },
   docs: { brief: "Take a lab down, with everything that runs in it" },
 });
 
 const exec = buildCommand({
-  loader: async () => (await import("./lab_stand.ts")).exec,
+  loader: async () => (await import("./lab/stand.ts")).exec,
   parameters: {
     flags: common,
     positional: {
@@ -78,7 +78,7 @@ const exec = buildCommand({
 });
 
 const fail = buildCommand({
-  loader: async () => (await import("./lab_stand.ts")).fail,
+  loader: async () => (await import("./lab/stand.ts")).fail,
   parameters: {
     flags: common,
     positional: {
@@ -90,7 +90,7 @@ const fail = buildCommand({
 });
 
 const list = buildCommand({
-  loader: async () => (await import("./lab_stand.ts")).list,
+  loader: async () => (await import("./lab/stand.ts")).list,
   parameters: { flags: { runDir: common.runDir } },
   docs: { brief: "List the labs" },
 });
@@ -112,7 +112,7 @@ const output = {
 } as const;
 
 const run = buildCommand({
-  loader: async () => (await import("./lab_run.ts")).run,
+  loader: async () => (await import("./lab/run.ts")).run,
   parameters: {
     flags: {
       workload: {
@@ -269,13 +269,13 @@ t2cp-lab(8) tells more.`,
 });
 
 const demo = buildCommand({
-  loader: async () => (await import("./lab_run.ts")).demo,
+  loader: async () => (await import("./lab/run.ts")).demo,
   parameters: { flags: { ...output, runDir: common.runDir } },
   docs: { brief: "Show a download that survives the death of its server" },
 });
 
 const setup = buildCommand({
-  loader: async () => (await import("./lab_run.ts")).setup,
+  loader: async () => (await import("./lab/run.ts")).setup,
   parameters: {
     flags: {
       for: {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Commands, runCommandLine } from "./app.ts";
+import { type Commands, runCommandLine } from "./common/app.ts";
 
 /** Every command, in the order of the help. */
 const commands: Commands = {

@@ -7,7 +7,7 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import type { Service } from "../lib/address.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import { runMirror } from "../lib/mirror/mirror.ts";
-import { withOutput } from "./context.ts";
+import { withOutput } from "./common/context.ts";
 import {
   parseHost,
   parseInterface,
@@ -16,7 +16,7 @@ import {
   serviceFlag,
   statsFlag,
   wholeNumber,
-} from "./flags.ts";
+} from "./common/flags.ts";
 
 interface Flags {
   interface: string;

@@ -13,7 +13,7 @@ import type { FileOptions } from "../lib/recorder/capture_files.ts";
 import { runFollow } from "../lib/recorder/follow.ts";
 import { runOffline } from "../lib/recorder/offline.ts";
 import { runRecord } from "../lib/recorder/run.ts";
-import { withOutput } from "./context.ts";
+import { withOutput } from "./common/context.ts";
 import {
   parseInterface,
   parsePath,
@@ -23,7 +23,7 @@ import {
   serviceFlag,
   statsFlag,
   wholeNumber,
-} from "./flags.ts";
+} from "./common/flags.ts";
 
 interface Flags {
   interface?: string;

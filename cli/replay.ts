@@ -7,9 +7,9 @@ import { buildCommand, type Command, type CommandContext } from "@stricli/core";
 import type { Service } from "../lib/address.ts";
 import { STDIN } from "../lib/capture/open.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
-import { withOutput } from "./context.ts";
-import { parsePath, runDirFlag, serviceFlag, statsFlag, strictFlag } from "./flags.ts";
-import { type PlayFlags, playFlags } from "./replay_play_flags.ts";
+import { withOutput } from "./common/context.ts";
+import { parsePath, runDirFlag, serviceFlag, statsFlag, strictFlag } from "./common/flags.ts";
+import { type PlayFlags, playFlags } from "./replay/play_flags.ts";
 
 interface Flags extends PlayFlags {
   analyse: boolean;
@@ -45,8 +45,8 @@ or t2cp replay --heal --recorder SOCKET`,
   }
   refuseOthers(flags, flags.analyse ? "--analyse" : "a live server");
   // Only what the task needs is loaded.
-  if (flags.analyse) await (await import("./replay_analyse.ts")).analyse(capture, flags);
-  else await (await import("./replay_play.ts")).play(capture, flags);
+  if (flags.analyse) await (await import("./replay/analyse.ts")).analyse(capture, flags);
+  else await (await import("./replay/play.ts")).play(capture, flags);
 }
 
 /** Refuses flags that would have no effect. */

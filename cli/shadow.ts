@@ -9,8 +9,8 @@ import { ExitStatus, Failure } from "../lib/failure.ts";
 import { thisHost } from "../lib/host/facts.ts";
 import { clearShadow } from "../lib/shadow/clear.ts";
 import { runShadow } from "../lib/shadow/shadow.ts";
-import { withOutput } from "./context.ts";
-import { parseInterface, runDirFlag, serviceFlag, statsFlag } from "./flags.ts";
+import { withOutput } from "./common/context.ts";
+import { parseInterface, runDirFlag, serviceFlag, statsFlag } from "./common/flags.ts";
 
 interface Flags {
   interface?: string;

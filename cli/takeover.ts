@@ -8,7 +8,7 @@ import { ANNOUNCE } from "../lib/claim/agenda.ts";
 import { ExitStatus, Failure } from "../lib/failure.ts";
 import type { FenceRule } from "../lib/takeover/fences.ts";
 import { runTakeover } from "../lib/takeover/run.ts";
-import { withOutput } from "./context.ts";
+import { withOutput } from "./common/context.ts";
 import {
   parsePath,
   parsePositive,
@@ -17,7 +17,7 @@ import {
   strictFlag,
   targetFlag,
   wholeNumber,
-} from "./flags.ts";
+} from "./common/flags.ts";
 
 interface Flags {
   on?: string;

@@ -7,7 +7,7 @@ function install(...args: string[]): Promise<Outcome> {
     "run",
     "-A",
     "--quiet",
-    join(checkout, "cli/install.ts"),
+    join(checkout, "cli/task/install.ts"),
     ...args,
   ]);
 }
@@ -104,7 +104,14 @@ Deno.test("uninstall leaves another checkout's link alone", async () => {
 Deno.test("install without permission says how to get it", async () => {
   await prefixed(async (prefix) => {
     await Deno.chmod(prefix, 0o555);
-    const args = ["run", "-A", "--quiet", join(checkout, "cli/install.ts"), "--prefix", prefix];
+    const args = [
+      "run",
+      "-A",
+      "--quiet",
+      join(checkout, "cli/task/install.ts"),
+      "--prefix",
+      prefix,
+    ];
     // Root may write anywhere, unless it gives that capability away.
     const { status, stdout, stderr } = Deno.uid() === 0
       ? await run("setpriv", ["--bounding-set=-dac_override", Deno.execPath(), ...args])

@@ -7,7 +7,7 @@ import {
   serviceFlag,
   statsFlag,
   wholeNumber,
-} from "../../cli/flags.ts";
+} from "../../cli/common/flags.ts";
 import { ExitStatus, Failure } from "../../lib/failure.ts";
 
 function refuses(parse: (text: string) => unknown, texts: readonly string[]): void {

@@ -15,12 +15,12 @@ import {
   run,
   text_en,
 } from "@stricli/core";
-import manifest from "../deno.json" with { type: "json" };
-import { SystemError } from "../ffi/errno.ts";
-import { PcapError } from "../ffi/libpcap.ts";
-import { MissingLibrary } from "../ffi/library.ts";
-import { ExitStatus, Failure } from "../lib/failure.ts";
-import { outputError, ReaderGone } from "../lib/ndjson.ts";
+import manifest from "../../deno.json" with { type: "json" };
+import { SystemError } from "../../ffi/errno.ts";
+import { PcapError } from "../../ffi/libpcap.ts";
+import { MissingLibrary } from "../../ffi/library.ts";
+import { ExitStatus, Failure } from "../../lib/failure.ts";
+import { outputError, ReaderGone } from "../../lib/ndjson.ts";
 
 type Target = Command<CommandContext> | RouteMap<CommandContext>;
 

@@ -6,7 +6,7 @@
  */
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { ExitStatus, Failure } from "../lib/failure.ts";
+import { ExitStatus, Failure } from "../../lib/failure.ts";
 
 /** Where a link stands, and what it points to. */
 interface Link {
@@ -14,7 +14,7 @@ interface Link {
   readonly to: string;
 }
 
-const checkout = resolve(import.meta.dirname ?? ".", "..");
+const checkout = resolve(import.meta.dirname ?? ".", "../..");
 
 function links(prefix: string): Link[] {
   const pages = [...Deno.readDirSync(join(checkout, "man"))]

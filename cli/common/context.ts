@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { Emitter } from "../lib/event.ts";
-import { ExitStatus, Failure } from "../lib/failure.ts";
-import { NdjsonWriter, type Sink } from "../lib/ndjson.ts";
+import { Emitter } from "../../lib/event.ts";
+import { ExitStatus, Failure } from "../../lib/failure.ts";
+import { NdjsonWriter, type Sink } from "../../lib/ndjson.ts";
 
 /** How long a stopping command waits for a reader that does not read, in milliseconds. */
 const LAST_WORDS = 1000;

@@ -4,19 +4,19 @@
  * @module
  */
 import { lookup } from "node:dns/promises";
-import type { Service } from "../lib/address.ts";
-import { STDIN } from "../lib/capture/open.ts";
-import { FlowComparison } from "../lib/compare/flow.ts";
-import { Lesson } from "../lib/compare/learn.ts";
-import { Masks } from "../lib/compare/masks.ts";
-import { ExitStatus, Failure } from "../lib/failure.ts";
-import type { Conversation } from "../lib/conversation/conversation.ts";
-import { EventReport, type ReplayReport, TableReport } from "../lib/replay/report.ts";
-import { runReplay } from "../lib/replay/run.ts";
-import { Targets } from "../lib/replay/targets.ts";
-import { withOutput } from "./context.ts";
-import { progressLine } from "./progress.ts";
-import type { PlayFlags } from "./replay_play_flags.ts";
+import type { Service } from "../../lib/address.ts";
+import { STDIN } from "../../lib/capture/open.ts";
+import { FlowComparison } from "../../lib/compare/flow.ts";
+import { Lesson } from "../../lib/compare/learn.ts";
+import { Masks } from "../../lib/compare/masks.ts";
+import { ExitStatus, Failure } from "../../lib/failure.ts";
+import type { Conversation } from "../../lib/conversation/conversation.ts";
+import { EventReport, type ReplayReport, TableReport } from "../../lib/replay/report.ts";
+import { runReplay } from "../../lib/replay/run.ts";
+import { Targets } from "../../lib/replay/targets.ts";
+import { withOutput } from "../common/context.ts";
+import { progressLine } from "../common/progress.ts";
+import type { PlayFlags } from "./play_flags.ts";
 
 /** What the player takes of the flags that it shares with other tasks of the command. */
 export interface SharedFlags {

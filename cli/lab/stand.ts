@@ -5,12 +5,12 @@
  * @module
  */
 
-import { ExitStatus, Failure } from "../lib/failure.ts";
-import { formatTime } from "../lib/clock.ts";
-import { Lab, listLabs, requireRoot, requireUnused, takeDown } from "../lib/lab/lab.ts";
-import { commandPath } from "../lib/lab/processes.ts";
-import { spawn } from "../lib/lab/system.ts";
-import { families } from "../lib/lab/namespaces.ts";
+import { ExitStatus, Failure } from "../../lib/failure.ts";
+import { formatTime } from "../../lib/clock.ts";
+import { Lab, listLabs, requireRoot, requireUnused, takeDown } from "../../lib/lab/lab.ts";
+import { commandPath } from "../../lib/lab/processes.ts";
+import { spawn } from "../../lib/lab/system.ts";
+import { families } from "../../lib/lab/namespaces.ts";
 import {
   addressOf,
   BRIDGE,
@@ -19,8 +19,8 @@ import {
   type Role,
   ROLES,
   SERVICE_ADDRESSES,
-} from "../lib/lab/topology.ts";
-import { stopSignal } from "./context.ts";
+} from "../../lib/lab/topology.ts";
+import { stopSignal } from "../common/context.ts";
 
 /** Flags that all of these commands have. */
 export interface LabFlags {

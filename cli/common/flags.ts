@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { Service } from "../lib/address.ts";
-import { isMac, parseAddress, parseService } from "../lib/address.ts";
-import { ExitStatus, Failure } from "../lib/failure.ts";
+import type { Service } from "../../lib/address.ts";
+import { isMac, parseAddress, parseService } from "../../lib/address.ts";
+import { ExitStatus, Failure } from "../../lib/failure.ts";
 
 /** The directory of control sockets, pins and locks unless `--run-dir` says otherwise. */
 export const DEFAULT_RUN_DIR = "/run/t2cp";

@@ -9,8 +9,8 @@ import {
   parseMapping,
   parsePartialEndpoint,
   type PartialEndpoint,
-} from "../lib/replay/targets.ts";
-import { parsePositive, parseSize, wholeNumber } from "./flags.ts";
+} from "../../lib/replay/targets.ts";
+import { parsePositive, parseSize, wholeNumber } from "../common/flags.ts";
 
 /** What the flags of the player say. */
 export interface PlayFlags {

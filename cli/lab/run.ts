@@ -4,28 +4,28 @@
  * @module
  */
 
-import type { Family } from "../lib/address.ts";
-import { ExitStatus, Failure } from "../lib/failure.ts";
-import { installPackages, type Purpose, requirePackages } from "../lib/host/packages.ts";
-import { describeCommands } from "../lib/lab/commands.ts";
-import { throwIfInterrupted } from "../lib/lab/interrupt.ts";
-import { requireRoot } from "../lib/lab/lab.ts";
-import type { Point } from "../lib/lab/quantity.ts";
-import { amountOf } from "../lib/lab/pace.ts";
-import { families } from "../lib/lab/namespaces.ts";
-import { painter } from "../lib/lab/report.ts";
+import type { Family } from "../../lib/address.ts";
+import { ExitStatus, Failure } from "../../lib/failure.ts";
+import { installPackages, type Purpose, requirePackages } from "../../lib/host/packages.ts";
+import { describeCommands } from "../../lib/lab/commands.ts";
+import { throwIfInterrupted } from "../../lib/lab/interrupt.ts";
+import { requireRoot } from "../../lib/lab/lab.ts";
+import type { Point } from "../../lib/lab/quantity.ts";
+import { amountOf } from "../../lib/lab/pace.ts";
+import { families } from "../../lib/lab/namespaces.ts";
+import { painter } from "../../lib/lab/report.ts";
 import {
   type FailureName,
   type Scenario,
   type ServerName,
   serverOf,
   type WorkloadName,
-} from "../lib/lab/scenario.ts";
-import { WEB_PORT } from "../lib/lab/servers.ts";
-import { runSession } from "../lib/lab/session.ts";
-import { hostAddress, SERVICE_ADDRESSES } from "../lib/lab/topology.ts";
-import { openOutput, type Output, stopSignal } from "./context.ts";
-import { progressLine } from "./progress.ts";
+} from "../../lib/lab/scenario.ts";
+import { WEB_PORT } from "../../lib/lab/servers.ts";
+import { runSession } from "../../lib/lab/session.ts";
+import { hostAddress, SERVICE_ADDRESSES } from "../../lib/lab/topology.ts";
+import { openOutput, type Output, stopSignal } from "../common/context.ts";
+import { progressLine } from "../common/progress.ts";
 
 /** Flags of `t2cp lab demo`. */
 export interface DemoFlags {

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { Service } from "../lib/address.ts";
-import { EventReport, runAnalyse } from "../lib/conversation/analyse.ts";
-import { TableReport } from "../lib/conversation/analyse_table.ts";
-import { withOutput } from "./context.ts";
+import type { Service } from "../../lib/address.ts";
+import { EventReport, runAnalyse } from "../../lib/conversation/analyse.ts";
+import { TableReport } from "../../lib/conversation/analyse_table.ts";
+import { withOutput } from "../common/context.ts";
 
 /** What the flags of the analysis say. */
 export interface AnalyseFlags {
