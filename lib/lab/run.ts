@@ -333,8 +333,9 @@ function examine(scenario: Scenario, commands: Commands, trace: Trace): string[]
     if (failed !== undefined) return ["a failure was detected though there was none"];
   } else {
     if (failed === undefined) return ["the failure was not detected"];
-    trace.failed = micros(failed.time);
-    if (trace.failed < trace.cut) return ["a failure was detected before there was one"];
+    const detected = micros(failed.time);
+    if (detected < trace.cut) return ["a failure was detected before there was one"];
+    trace.failed = detected;
   }
   if (active === undefined) return ["the backup did not take over"];
   trace.trigger = triggerTime(active);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { readState } from "../../lib/lab/state.ts";
+import { inRole } from "../../lib/lab/namespaces.ts";
 import { run, until } from "../../lib/lab/system.ts";
 import { checkout, shell, t2cp } from "../cli/t2cp.ts";
 import { PATIENCE } from "../fixture/wait.ts";
@@ -295,6 +296,25 @@ const LONG = {
   download: ["--workload", "download", "--rate", "4"],
   connections: ["--workload", "connections", "--flows", "20000"],
 } as const;
+
+Deno.test({
+  name: "lab run: a failure that is detected before the run's own is no measure of detection",
+  ignore,
+  fn: () =>
+    withLab(async (lab) => {
+      const child = start(lab, "--workload", "chat", "--size", "51200", "--after", "3s");
+      await waitForProcess(lab, "chat-client");
+      await run(inRole(lab.name, "gateway", ["ip", "link", "set", "primary", "down"]));
+      const { code, stdout, stderr } = await child.output();
+      const text = new TextDecoder();
+      const outcome = { status: code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+      const { ok, problem, detect_ms, takeover_ms } = eventsOf(outcome).at(-2)!;
+      assert.deepEqual(
+        [code, ok, problem, detect_ms, takeover_ms],
+        [69, false, "a failure was detected before there was one", null, null],
+      );
+    }),
+});
 
 const INTERRUPTIONS = [
   ["SIGINT", "", "download"],
