@@ -1,8 +1,9 @@
 /**
  * The player against nginx on the loopback interface: requests a second, with connections that are kept alive and with
  * one connection for each request; and ten thousand conversations at once. Beside it wrk, a load generator in C, which
- * knows one request and compares nothing; and tcpreplay, which puts the same frames on the wire and talks to nobody, so
- * that nginx answers none of its requests. Needs root and the packages of the purpose `bench`.
+ * knows one request and compares nothing; tcpreplay, which puts the same frames on the wire and talks to nobody, so that
+ * nginx answers none of its requests; and GoReplay, which compares nothing either, where its program `gor` is on PATH
+ * (Debian has no package of it). Needs root and the packages of the purpose `bench`.
  *
  *     deno task bench:replay [SECONDS]
  *
@@ -29,6 +30,8 @@ interface Result {
   counters: Record<string, number>;
 }
 
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
 async function run(program: string, ...args: string[]): Promise<{ out: string; ok: boolean }> {
   const { stdout, stderr, success } = await new Deno.Command(program, { args }).output();
   return { out: new TextDecoder().decode(success ? stdout : stderr), ok: success };
@@ -53,7 +56,7 @@ async function record(name: string, connections: number, requests: number): Prom
   );
   for (let i = 0; i < connections; i++) await run("curl", "-s", ...urls.flat());
   // The last frames are in the kernel's ring for a moment.
-  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await sleep(1500);
   tcpdump.kill("SIGINT");
   await tcpdump.status;
   return file;
@@ -86,18 +89,51 @@ async function answered(): Promise<number> {
   return Number(/^ \d+ \d+ (\d+)/m.exec(out)?.[1]);
 }
 
+/** Requests a second that nginx answers to GoReplay, whose start is left out; `undefined` where it is not installed. */
+async function goReplay(concurrency: number, header: string): Promise<number | undefined> {
+  const file = join(directory, "requests.gor");
+  const requests = Array.from({ length: 50_000 }, (_, i) => {
+    const id = i.toString(16).padStart(24, "0");
+    const request = `GET /${i} HTTP/1.1\r\nHost: 127.0.0.1:${PORT}\r\n${header}Accept: */*\r\n\r\n`;
+    return `1 ${id} 1700000000000000000 0\n${request}\n🐵🙈🙉\n`;
+  });
+  await Deno.writeTextFile(file, requests.join(""));
+  // By its default depth it rests for 100 ms after every 100 requests.
+  const args = ["--input-file", file, "--input-file-loop", "--input-file-read-depth", "100000"];
+  args.push("--output-http", `http://127.0.0.1:${PORT}`);
+  args.push("--output-http-workers", String(concurrency));
+  let gor: Deno.ChildProcess;
+  try {
+    gor = new Deno.Command("gor", { args, stdout: "null", stderr: "null" }).spawn();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  await sleep(1000);
+  const [before, begin] = [await answered(), performance.now()];
+  await sleep(Math.min(seconds, 5) * 1000);
+  const [after, end] = [await answered(), performance.now()];
+  gor.kill("SIGTERM");
+  await gor.status;
+  return (after - before - 1) / (end - begin) * 1000;
+}
+
 async function atTopSpeed(
   what: string,
   file: string,
   requests: number,
-  ...flags: string[]
+  header = "",
 ): Promise<void> {
   console.log(what);
   let best = 0;
   for (const concurrency of [100, 1000]) {
     const rate = await measure(file, concurrency);
-    const other = await wrk(concurrency, ...flags);
-    console.log(`    wrk: ${other.toFixed(0)}/s; t2cp ${(rate / other).toFixed(2)} x of it`);
+    const compare = (name: string, other: number): void =>
+      console.log(`    ${name}: ${other.toFixed(0)}/s; t2cp ${(rate / other).toFixed(2)} x of it`);
+    compare("wrk", await wrk(concurrency, ...(header === "" ? [] : ["-H", header.trim()])));
+    const gor = await goReplay(concurrency, header);
+    if (gor === undefined) console.log("    GoReplay: gor is not on PATH");
+    else compare("GoReplay", gor);
     best = Math.max(best, rate);
   }
   console.log(`  ${(best / GOAL).toFixed(2)} x of ${GOAL} requests/s`);
@@ -159,8 +195,7 @@ try {
     "a connection for each request",
     await record("single.pcap", 300, 1),
     300,
-    "-H",
-    "Connection: close",
+    "Connection: close\r\n",
   );
   await manyAtOnce();
 } finally {
