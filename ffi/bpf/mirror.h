@@ -3,6 +3,8 @@
 #ifndef T2CP_MIRROR_H
 #define T2CP_MIRROR_H
 
+#include "mirror_layout.h"
+
 #define CONTROL struct mirror_control
 #define COUNTERS MIRROR_COUNTERS
 #define EVENTS_LOST MIRROR_EVENTS_LOST

@@ -23,15 +23,12 @@ export const MARK_INJECTED = 0x74326370;
 /** The mark of frames of the output commit, see ffi/bpf/layout.h. */
 export const MARK_COMMIT = 0x74326372;
 
-/** The mark of resets of the primary that were held back, on their way again. */
-export const MARK_RESET = 0x74326373;
-
 /** The EtherType of commit frames. */
 export const ETHERTYPE_COMMIT = 0x88b5;
 
 /**
  * Bits of the values of the map `services`, and where further numbers begin in them: the window scale for `shadow`, the
- * service's place in {@linkcode SIGNALS}.resets for `mirror`.
+ * service's place in the `resets` of `struct signals` for `mirror`.
  */
 export const ServiceValue = { KNOWN: 1, JOIN: 2, WSCALE: 8, PLACE: 8 } as const;
 
@@ -55,15 +52,6 @@ export const DRAINING = 4;
 
 /** Flag of `struct control`: the gateway is told what the replicas acknowledge. */
 export const TELL_GATEWAY = 8;
-
-/** Flag of `struct mirror_control`: copy the primary's segments whole. */
-export const MIRROR_PAYLOAD = 2;
-
-/** Flag of `struct mirror_control`: tell the client only what both servers have acknowledged. */
-export const MIRROR_COMMIT = 4;
-
-/** Flag of `struct mirror_control`: look for clients that the primary does not answer. */
-export const MIRROR_ANSWERS = 8;
 
 /** Bits of {@linkcode Flow.options}. */
 export const Option = { WSCALE: 1, SACK: 2, TIMESTAMPS: 4, ECN: 8 } as const;
@@ -90,57 +78,6 @@ export const CONTROL = {
   frozen_until_ns: 24,
   size: 32,
 } as const;
-
-/** `struct mirror_control`: offsets and size. */
-export const MIRROR_CONTROL = {
-  primary_mac: 0,
-  backup_mac: 6,
-  own_mac: 12,
-  flags: 20,
-  commit_timeout: 24,
-  hold_resets: 28,
-  size: 32,
-} as const;
-
-/** Values of `enum reset_state`. */
-export const ResetState = { HELD: 0, PASSED: 1, DROPPED: 2 } as const;
-
-/** `struct reset`: offsets and size. */
-export const RESET = { since_ns: 0, seq: 8, ack: 12, flags: 16, state: 17, size: 24 } as const;
-
-/** `struct signals`: offsets and size. */
-export const SIGNALS = { resets_noted: 0, resets: 8, size: 520 } as const;
-
-/** `struct waiting`: offsets and size. */
-export const WAITING = { since_ns: 0, hash: 8, key: 12, size: 64 } as const;
-
-/** Elements of the map `waiting`. */
-export const MAX_WAITING = 256;
-
-/** `struct commit`: offsets and size. */
-export const COMMIT = {
-  iss: 0,
-  primary_ack: 4,
-  primary_right: 8,
-  primary_end: 12,
-  primary_tsval: 16,
-  replica_ack: 20,
-  replica_right: 24,
-  told_ack: 28,
-  told_right: 32,
-  replica_tsecr: 36,
-  waiting_ns: 40,
-  client_end: 48,
-  lifted: 52,
-  wscale: 60,
-  options: 61,
-  client_fin: 62,
-  primary_fin: 63,
-  size: 64,
-} as const;
-
-/** `struct hearing`: offsets and size. */
-export const HEARING = { heard_ns: 0, silent: 8, size: 16 } as const;
 
 /** `struct flow`: offsets and size. */
 export const FLOW = {
@@ -181,47 +118,6 @@ export const FLOW = {
   size: 152,
 } as const;
 
-/** `struct event`: offsets and size. */
-export const EVENT = {
-  type: 0,
-  reason: 4,
-  ns: 8,
-  key: 16,
-  detail: 52,
-  from: 56,
-  to: 60,
-  size: 64,
-} as const;
-
-/** The event types of `enum event_type`, by number. */
-export const eventTypes: readonly (string | undefined)[] = [
-  undefined,
-  "flow.open",
-  "flow.close",
-  "flow.unprotected",
-  "gap",
-  "lag",
-];
-
-/** The reasons of `enum reason`, by number, for a person. */
-export const reasons: readonly string[] = [
-  "none",
-  "both sides closed",
-  "reset by the client",
-  "reset by the primary",
-  "the client opened the same addresses and ports anew",
-  "its handshake was not seen",
-  "nobody listens on the backup",
-  "an older socket of the backup holds its addresses and ports",
-  "the kernel refused the replica's socket",
-  "the flow table is full",
-  "the replica reset it by itself",
-  "its replica did not acknowledge in time",
-  "the backup is silent",
-  "its replica's window stayed closed",
-  "the client's MSS is too small",
-];
-
 /** Names of `enum shadow_counter`, in its order. */
 export const shadowCounters: readonly string[] = [
   "client_segments",
@@ -242,27 +138,6 @@ export const shadowCounters: readonly string[] = [
   "events_lost",
   "zero_windows",
   "thaws",
-];
-
-/** Names of `enum mirror_counter`, in its order. */
-export const mirrorCounters: readonly string[] = [
-  "to_primary",
-  "to_primary_bytes",
-  "from_primary",
-  "from_primary_bytes",
-  "failed",
-  "events_lost",
-  "commit_frames",
-  "commit_ignored",
-  "limited",
-  "withheld",
-  "committed",
-  "flows_unprotected",
-  "resets",
-  "resets_held",
-  "resets_passed",
-  "resets_dropped",
-  "resets_not_held",
 ];
 
 /** The key of a service in the map `services`; port 0 stands for the address itself. */
@@ -370,47 +245,4 @@ export function readFlow(view: DataView, at: number): Flow {
       : view.getUint32(at + offset, true);
   }
   return flow as Flow;
-}
-
-/** The index of a replica's reset in {@linkcode reasons}: the primary may be about to reset the flow, too. */
-export const REPLICA_RESET = 10;
-
-/** A record of the ring buffer. */
-export interface FlowEvent extends FlowEnds {
-  /** One of {@linkcode eventTypes}. */
-  type: string;
-  /** Index into {@linkcode reasons}. */
-  reason: number;
-  /** The flow's `struct flow_key`. */
-  key: Uint8Array<ArrayBuffer>;
-  /** CLOCK_MONOTONIC in nanoseconds. */
-  ns: number;
-  /** An errno where the reason has one. */
-  detail: number;
-  /** Of a gap or lag: the sequence number of its first byte. */
-  from: number;
-  /** Of a gap or lag: the sequence number behind its last byte. */
-  to: number;
-}
-
-/** Reads a `struct event`; undefined where its type is not known. */
-export function readFlowEvent(view: DataView): FlowEvent | undefined {
-  if (view.byteLength < EVENT.size) return undefined;
-  const type = eventTypes[view.getUint32(EVENT.type, true)];
-  if (type === undefined) return undefined;
-  return {
-    type,
-    reason: view.getUint32(EVENT.reason, true),
-    key: new Uint8Array(view.buffer, view.byteOffset + EVENT.key, FLOW_KEY.size).slice(),
-    ns: Number(view.getBigUint64(EVENT.ns, true)),
-    detail: view.getUint32(EVENT.detail, true),
-    from: view.getUint32(EVENT.from, true),
-    to: view.getUint32(EVENT.to, true),
-    ...readFlowKey(view, EVENT.key),
-  };
-}
-
-/** Is sequence number `a` later than `b`? RFC 9293 section 3.4. */
-export function after(a: number, b: number): boolean {
-  return ((b - a) | 0) < 0;
 }

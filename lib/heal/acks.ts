@@ -4,7 +4,8 @@
  * @module
  */
 import type { Batch } from "../../ffi/bpf_map.ts";
-import { after, FLOW, FLOW_KEY, type FlowEnds, readFlowKey } from "../flow/layout.ts";
+import { FLOW, FLOW_KEY, type FlowEnds, readFlowKey } from "../flow/layout.ts";
+import { after } from "../flow/sequence.ts";
 import { nameAt } from "./watch.ts";
 
 /** Flows of one message: its line must stay short. */

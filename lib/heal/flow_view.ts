@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { after, FLOW, FLOW_KEY, type FlowEnds, readFlowKey } from "../flow/layout.ts";
+import { FLOW, FLOW_KEY, type FlowEnds, readFlowKey } from "../flow/layout.ts";
+import { after, earlier } from "../flow/sequence.ts";
 import type { FlowPlace } from "../takeover/segments.ts";
-import { earlier } from "./ranges.ts";
 
 /** Where flows are looked up: the map `flows` of the shadow. */
 export interface FlowMap {

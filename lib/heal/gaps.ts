@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { after } from "../flow/layout.ts";
-import { earlier, later, lengthOf, type Range } from "./ranges.ts";
+import { after, earlier, later } from "../flow/sequence.ts";
+import { lengthOf, type Range } from "./ranges.ts";
 
 /** Gaps of a flow that are told apart; beyond that, the last one grows. */
 const MAX_GAPS = 1024;

@@ -7,16 +7,9 @@
 import type { Batch } from "../../ffi/bpf_map.ts";
 import { nowMicros } from "../clock.ts";
 import type { Emitter, EventOf } from "../event.ts";
-import {
-  after,
-  FLOW,
-  FLOW_KEY,
-  type FlowEnds,
-  type FlowEvent,
-  flowKey,
-  Mode,
-  modeName,
-} from "../flow/layout.ts";
+import type { FlowEvent } from "../flow/event.ts";
+import { FLOW, FLOW_KEY, type FlowEnds, flowKey, Mode, modeName } from "../flow/layout.ts";
+import { after, earlier, later } from "../flow/sequence.ts";
 import { Acknowledgements, type Told } from "./acks.ts";
 import { type FlowMap, FlowView } from "./flow_view.ts";
 import { type HealedFlow, healedFlows } from "./healed_flow.ts";
@@ -24,7 +17,7 @@ import { Healing } from "./healing.ts";
 import type { Surroundings } from "./surroundings.ts";
 import type { Injection } from "./injection.ts";
 import { Ledger } from "./ledger.ts";
-import { earlier, later, type Range } from "./ranges.ts";
+import type { Range } from "./ranges.ts";
 import { type RecordedFlow, type RecorderClient, RecorderRefused } from "./recorder_client.ts";
 import { LagWatch, nameOf } from "./watch.ts";
 

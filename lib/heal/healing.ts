@@ -6,12 +6,12 @@
  */
 import { SystemError } from "../../ffi/errno.ts";
 import { PcapError } from "../../ffi/libpcap.ts";
-import { after } from "../flow/layout.ts";
+import { after, earlier, later } from "../flow/sequence.ts";
 import type { FlowView } from "./flow_view.ts";
 import { type Gap, Gaps } from "./gaps.ts";
 import type { FlowAccount, Ledger } from "./ledger.ts";
 import type { Surroundings } from "./surroundings.ts";
-import { earlier, later, lengthOf, type Range, Ranges } from "./ranges.ts";
+import { lengthOf, type Range, Ranges } from "./ranges.ts";
 import { type FetchReceiver, RecorderRefused } from "./recorder_client.ts";
 
 /** Bytes asked for in one request, and under way for one flow. */

@@ -6,7 +6,7 @@
 import type { BpfMap } from "../../ffi/bpf_map.ts";
 import { Poller } from "../../ffi/poller.ts";
 import { RingBuffer } from "../../ffi/ring_buffer.ts";
-import { type FlowEvent, readFlowEvent } from "../flow/layout.ts";
+import { type FlowEvent, readFlowEvent } from "../flow/event.ts";
 
 /** Longest wait for a gap, in microseconds; an end waits no longer. */
 const WAIT = 250_000;

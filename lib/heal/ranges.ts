@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { after } from "../flow/layout.ts";
+import { after, earlier, later } from "../flow/sequence.ts";
 
 /** Sequence numbers from `from` up to, not including, `to`; 32 bits that may wrap. */
 export interface Range {
@@ -16,16 +16,6 @@ export interface Range {
 /** How many numbers `range` has. */
 export function lengthOf({ from, to }: Range): number {
   return (to - from) >>> 0;
-}
-
-/** The later of two sequence numbers. */
-export function later(a: number, b: number): number {
-  return after(a, b) ? a : b;
-}
-
-/** The earlier of two sequence numbers. */
-export function earlier(a: number, b: number): number {
-  return after(a, b) ? b : a;
 }
 
 /** More ranges than this become one where they are closest to the end: a bound for what a tap can lose. */

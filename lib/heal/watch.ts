@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { after, FLOW, FLOW_KEY } from "../flow/layout.ts";
+import { FLOW, FLOW_KEY } from "../flow/layout.ts";
+import { after, later } from "../flow/sequence.ts";
 import type { Batch } from "../../ffi/bpf_map.ts";
-import { later } from "./ranges.ts";
 
 /** Bytes that the tap has not shown are reported as a gap; where no report comes, this is waited, in milliseconds. */
 const UNREPORTED = 10;

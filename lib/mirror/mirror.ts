@@ -6,6 +6,7 @@
 import { formatMac, formatService, type Service } from "../address.ts";
 import type { Emitter } from "../event.ts";
 import { ExitStatus, Failure } from "../failure.ts";
+import { serviceKey, ServiceValue, WANT_FLOW_EVENTS } from "../flow/layout.ts";
 import {
   COMMIT,
   HEARING,
@@ -15,12 +16,9 @@ import {
   MIRROR_PAYLOAD,
   mirrorCounters,
   RESET,
-  serviceKey,
-  ServiceValue,
   SIGNALS,
   WAITING,
-  WANT_FLOW_EVENTS,
-} from "../flow/layout.ts";
+} from "./layout.ts";
 import { macOf } from "../host/links.ts";
 import { AttachmentGuard } from "../program/attachment_guard.ts";
 import { pumpEvents, StatsTimer } from "../program/events.ts";

@@ -7,7 +7,7 @@ import { monotonicMicros } from "../../ffi/clock.ts";
 import { formatService, type Service } from "../address.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import type { Emitter } from "../event.ts";
-import { SIGNALS } from "../flow/layout.ts";
+import { SIGNALS } from "./layout.ts";
 import type { Instance } from "../program/instance.ts";
 import { repeat } from "../program/repeat.ts";
 import { type Limits, ResetBursts, type Suspicion, Unanswered } from "./suspicion.ts";

@@ -7,7 +7,8 @@
 import { monotonicMicros } from "../../ffi/clock.ts";
 import { Injector, PcapError } from "../../ffi/libpcap.ts";
 import type { Mapping } from "../../ffi/mapping.ts";
-import { FLOW_KEY, MARK_RESET, RESET, ResetState, SIGNALS } from "../flow/layout.ts";
+import { FLOW_KEY } from "../flow/layout.ts";
+import { MARK_RESET, RESET, ResetState, SIGNALS } from "./layout.ts";
 import type { Instance } from "../program/instance.ts";
 import { Flag, segmentFrame } from "./frame.ts";
 import { repeat } from "../program/repeat.ts";

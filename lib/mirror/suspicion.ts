@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { MAX_WAITING, readFlowKey, WAITING } from "../flow/layout.ts";
+import { readFlowKey } from "../flow/layout.ts";
+import { MAX_WAITING, WAITING } from "./layout.ts";
 
 /** What is suspected of a service. Times are those of CLOCK_MONOTONIC, microseconds. */
 export type Suspicion =

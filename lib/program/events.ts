@@ -10,7 +10,7 @@ import { Poller } from "../../ffi/poller.ts";
 import { RingBuffer } from "../../ffi/ring_buffer.ts";
 import { formatTime, nowMicros } from "../clock.ts";
 import type { Emitter } from "../event.ts";
-import { type FlowEvent, readFlowEvent, reasons } from "../flow/layout.ts";
+import { type FlowEvent, readFlowEvent, reasons } from "../flow/event.ts";
 
 /** Longest wait for records, in microseconds; a stop waits no longer. */
 const WAIT = 250_000;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { later } from "../flow/sequence.ts";
 import { BLOCK, blockOf, BLOCKS_OF_SPACE, BlockStore, type Reserve } from "./block_store.ts";
 import { Flag, FLOW_COST, FlowStates } from "./flow_states.ts";
 import { Ledger } from "./ledger.ts";
@@ -230,9 +231,4 @@ export class Holdings {
     states.held[slot]! -= bytes;
     return bytes;
   }
-}
-
-/** The later of two sequence numbers, as signed 32 bits. */
-export function later(a: number, b: number): number {
-  return (a - b | 0) > 0 ? a : b;
 }

@@ -4,12 +4,13 @@
  * @module
  */
 import type { Service } from "../address.ts";
+import { later } from "../flow/sequence.ts";
 import { LinkType } from "../packet/link.ts";
 import { Control, Reading, Segment } from "../packet/segment.ts";
 import type { Reserve } from "./block_store.ts";
 import { Flag, type FlowStates } from "./flow_states.ts";
 import { FlowTable } from "./flow_table.ts";
-import { Holdings, later } from "./holdings.ts";
+import { Holdings } from "./holdings.ts";
 import type { Ledger } from "./ledger.ts";
 import { addressWords, ServiceSet } from "./service_set.ts";
 import { UsualSegments } from "./usual.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import type { BpfMap } from "../../ffi/bpf_map.ts";
-import { FLOW, type FlowEvent, REPLICA_RESET } from "../flow/layout.ts";
+import { type FlowEvent, REPLICA_RESET } from "../flow/event.ts";
+import { FLOW } from "../flow/layout.ts";
 
 /**
  * How long the primary may take to reset or close the flow as well, in milliseconds: its reset waits at the gateway, for

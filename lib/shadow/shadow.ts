@@ -11,16 +11,9 @@ import { requireSocketPath, serveControl } from "../control.ts";
 import type { Emitter } from "../event.ts";
 import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import {
-  after,
-  FLOW,
-  type FlowEvent,
-  Mode,
-  modeName,
-  readFlow,
-  TELL_GATEWAY,
-  WANT_FLOW_EVENTS,
-} from "../flow/layout.ts";
+import type { FlowEvent } from "../flow/event.ts";
+import { FLOW, Mode, modeName, readFlow, TELL_GATEWAY, WANT_FLOW_EVENTS } from "../flow/layout.ts";
+import { after } from "../flow/sequence.ts";
 import { AttachmentGuard } from "../program/attachment_guard.ts";
 import { emitFlowEvent, pumpEvents, StatsTimer } from "../program/events.ts";
 import { Instance } from "../program/instance.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Emitter } from "../event.ts";
-import type { FlowEvent } from "../flow/layout.ts";
+import type { FlowEvent } from "../flow/event.ts";
 
 /** A replica that takes in nothing for this long while it is behind does not follow any more, in milliseconds. */
 const PATIENCE = 3000;

@@ -6,7 +6,8 @@
  */
 import type { Batch } from "../../ffi/bpf_map.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import { after, FLOW, FLOW_KEY, readFlowKey } from "../flow/layout.ts";
+import { FLOW, FLOW_KEY, readFlowKey } from "../flow/layout.ts";
+import { after } from "../flow/sequence.ts";
 import { Freezer, RENEWAL } from "../freeze/freezer.ts";
 import { type FlowPlace, nameOf } from "./segments.ts";
 import { sinceTrigger, type Trigger } from "./trigger.ts";

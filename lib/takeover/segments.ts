@@ -4,7 +4,8 @@
  * @module
  */
 import type { Injector } from "../../ffi/libpcap.ts";
-import { after, FLOW, FLOW_KEY } from "../flow/layout.ts";
+import { FLOW, FLOW_KEY } from "../flow/layout.ts";
+import { after } from "../flow/sequence.ts";
 import { Flag, NOTHING, SegmentFrames } from "./frames.ts";
 
 /** Where a flow stands in what a map gave: its key at `keyAt` in `keys`, itself at `at` in `flows`. */

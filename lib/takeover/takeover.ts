@@ -13,15 +13,8 @@ import { requireClaimable } from "../claim/place.ts";
 import { formatTime } from "../clock.ts";
 import type { ActiveFields } from "../vocabulary/takeover.ts";
 import { ExitStatus, Failure } from "../failure.ts";
-import {
-  after,
-  FLOW,
-  FLOW_KEY,
-  type FlowEnds,
-  MARK_INJECTED,
-  Mode,
-  readFlowKey,
-} from "../flow/layout.ts";
+import { FLOW, FLOW_KEY, type FlowEnds, MARK_INJECTED, Mode, readFlowKey } from "../flow/layout.ts";
+import { after } from "../flow/sequence.ts";
 import { isPinned, openPinnedMaps } from "../program/instance.ts";
 import { HEALER, type InstanceRecord, isLockTaken, readRecord } from "../program/run_dir.ts";
 import { Control, shadowKind } from "../shadow/programs.ts";

@@ -11,7 +11,8 @@
  * @module
  */
 import type { BpfProgram } from "../../ffi/bpf_object.ts";
-import { MIRROR_ANSWERS, Mode } from "../../lib/flow/layout.ts";
+import { Mode } from "../../lib/flow/layout.ts";
+import { MIRROR_ANSWERS } from "../../lib/mirror/layout.ts";
 import { median, quantile } from "../../lib/lab/measure.ts";
 import {
   type Ends,

@@ -4,7 +4,9 @@
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { after, Mode, reasons } from "../../lib/flow/layout.ts";
+import { reasons } from "../../lib/flow/event.ts";
+import { Mode } from "../../lib/flow/layout.ts";
+import { after } from "../../lib/flow/sequence.ts";
 import { type Ends, type FlowFields, type LoadedShadow, Verdict } from "../fixture/bpf.ts";
 import { Bit, ipFrame, Next, readSegment } from "../fixture/segment.ts";
 import { TAGS } from "../fixture/shapes.ts";

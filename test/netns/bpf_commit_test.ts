@@ -5,7 +5,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { monotonicMicros } from "../../ffi/clock.ts";
-import { ETHERTYPE_COMMIT, MARK_COMMIT, MIRROR_COMMIT, reasons } from "../../lib/flow/layout.ts";
+import { reasons } from "../../lib/flow/event.ts";
+import { ETHERTYPE_COMMIT, MARK_COMMIT } from "../../lib/flow/layout.ts";
+import { MIRROR_COMMIT } from "../../lib/mirror/layout.ts";
 import { type Ends, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
 import { committed, Flow, linked, mac, macs } from "../fixture/commit_flow.ts";
 import { Bit, long, readSegment, type Segment, word } from "../fixture/segment.ts";

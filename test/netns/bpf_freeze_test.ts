@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { monotonicMicros } from "../../ffi/clock.ts";
-import { after, CONTROL, FLOW, Mode, Option } from "../../lib/flow/layout.ts";
+import { CONTROL, FLOW, Mode, Option } from "../../lib/flow/layout.ts";
+import { after } from "../../lib/flow/sequence.ts";
 import { FROZEN, FrozenFlag, MARK_FROZEN } from "../../lib/freeze/layout.ts";
 import {
   type Ends,

@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { parseService } from "../../lib/address.ts";
-import { type FlowEvent, Option, reasons } from "../../lib/flow/layout.ts";
+import { type FlowEvent, reasons } from "../../lib/flow/event.ts";
+import { Option } from "../../lib/flow/layout.ts";
 import { writeServices } from "../../lib/shadow/programs.ts";
 import { type Ends, type LoadedShadow, Verdict } from "../fixture/bpf.ts";
 import { Bit, long, readSegment, word } from "../fixture/segment.ts";

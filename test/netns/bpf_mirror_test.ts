@@ -5,7 +5,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { BpfProgram } from "../../ffi/bpf_object.ts";
-import { MIRROR_PAYLOAD, reasons, WANT_FLOW_EVENTS } from "../../lib/flow/layout.ts";
+import { reasons } from "../../lib/flow/event.ts";
+import { WANT_FLOW_EVENTS } from "../../lib/flow/layout.ts";
+import { MIRROR_PAYLOAD } from "../../lib/mirror/layout.ts";
 import { flowKey, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
 import { readHeader } from "../fixture/c_header.ts";
 import { isRunnable } from "../fixture/claim.ts";

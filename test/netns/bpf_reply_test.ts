@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { MARK_INJECTED, Mode, reasons } from "../../lib/flow/layout.ts";
+import { reasons } from "../../lib/flow/event.ts";
+import { MARK_INJECTED, Mode } from "../../lib/flow/layout.ts";
 import { type Ends, type FlowFields, recently, runMarked, Verdict } from "../fixture/bpf.ts";
 import { Bit, Ether, ipFrame, Next, readSegment, type Segment } from "../fixture/segment.ts";
 import { TAGS } from "../fixture/shapes.ts";

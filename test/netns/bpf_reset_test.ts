@@ -1,6 +1,7 @@
 /** The primary's resets and the clients that wait, in the gateway's BPF programs. */
 import assert from "node:assert/strict";
 import { monotonicMicros } from "../../ffi/clock.ts";
+import { WANT_FLOW_EVENTS } from "../../lib/flow/layout.ts";
 import {
   MARK_RESET,
   MAX_WAITING,
@@ -9,8 +10,7 @@ import {
   ResetState,
   SIGNALS,
   WAITING,
-  WANT_FLOW_EVENTS,
-} from "../../lib/flow/layout.ts";
+} from "../../lib/mirror/layout.ts";
 import { resetFrame } from "../../lib/mirror/resets.ts";
 import { type Ends, flowKey, isRoot, LoadedMirror, runMarked, Verdict } from "../fixture/bpf.ts";
 import { linked, macs } from "../fixture/commit_flow.ts";

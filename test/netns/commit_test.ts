@@ -5,7 +5,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { BpfMap } from "../../ffi/bpf_map.ts";
-import { after, COMMIT, ETHERTYPE_COMMIT } from "../../lib/flow/layout.ts";
+import { ETHERTYPE_COMMIT } from "../../lib/flow/layout.ts";
+import { COMMIT } from "../../lib/mirror/layout.ts";
+import { after } from "../../lib/flow/sequence.ts";
 import { t2cp } from "../cli/t2cp.ts";
 import { flowKey } from "../fixture/bpf.ts";
 import { parseFrame } from "../fixture/frame.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after } from "../../lib/flow/layout.ts";
+import { after } from "../../lib/flow/sequence.ts";
 import type { TcpFrame } from "../fixture/frame.ts";
 import { poll } from "../fixture/wait.ts";
 import type { Captured } from "./capture.ts";

@@ -1,45 +1,28 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { EVENT, eventTypes, readFlowEvent, reasons, REPLICA_RESET } from "../../lib/flow/event.ts";
 import {
-  COMMIT,
   CONTROL,
   ETHERTYPE_COMMIT,
-  EVENT,
-  eventTypes,
   FLOW,
   FLOW_KEY,
-  HEARING,
   JOINING,
   MARK_COMMIT,
   MARK_INJECTED,
-  MARK_RESET,
   MAX_SERVICES,
-  MAX_WAITING,
-  MIRROR_ANSWERS,
-  MIRROR_COMMIT,
-  MIRROR_CONTROL,
-  MIRROR_PAYLOAD,
-  mirrorCounters,
   Mode,
   modeName,
   Option,
   readFlow,
-  readFlowEvent,
   readFlowKey,
-  reasons,
-  REPLICA_RESET,
-  RESET,
-  ResetState,
   SERVICE_KEY,
   serviceKey,
   serviceKeys,
   ServiceValue,
   shadowCounters,
-  SIGNALS,
   STRANGER,
   STRANGER_REPORTED,
   TELL_GATEWAY,
-  WAITING,
   WANT_FLOW_EVENTS,
 } from "../../lib/flow/layout.ts";
 import { parseService } from "../../lib/address.ts";
@@ -61,12 +44,6 @@ testStructs(header, {
   flow: FLOW,
   stranger: STRANGER,
   event: EVENT,
-  mirror_control: MIRROR_CONTROL,
-  commit: COMMIT,
-  hearing: HEARING,
-  reset: RESET,
-  signals: SIGNALS,
-  waiting: WAITING,
 });
 
 Deno.test("layout: no two marks are the same", () => {
@@ -80,16 +57,11 @@ Deno.test("layout: marks and flags are those of the header", () => {
   const define = (name: string): number | undefined => header.defines.get(name);
   assert.equal(define("MARK_INJECTED"), MARK_INJECTED);
   assert.equal(define("WANT_FLOW_EVENTS"), WANT_FLOW_EVENTS);
-  assert.equal(define("MIRROR_PAYLOAD"), MIRROR_PAYLOAD);
   assert.equal(define("STRANGER_REPORTED"), STRANGER_REPORTED);
   assert.equal(define("JOINING"), JOINING);
-  assert.equal(define("MIRROR_COMMIT"), MIRROR_COMMIT);
   assert.equal(define("TELL_GATEWAY"), TELL_GATEWAY);
   assert.equal(define("MARK_COMMIT"), MARK_COMMIT);
-  assert.equal(define("MARK_RESET"), MARK_RESET);
-  assert.equal(define("MIRROR_ANSWERS"), MIRROR_ANSWERS);
   assert.equal(define("MAX_SERVICES"), MAX_SERVICES);
-  assert.equal(define("MAX_WAITING"), MAX_WAITING);
   assert.deepEqual(
     Object.fromEntries(
       Object.keys(ServiceValue).map((name) => [name, define(`SERVICE_${name}`)]),
@@ -114,14 +86,8 @@ Deno.test("layout: modes are those of the header, by number and by name", () => 
   assert.equal(modeName(77), "mode 77");
 });
 
-Deno.test("layout: states of a reset are those of the header", () => {
-  const states = Object.entries(ResetState).map(([name, value]) => [name.toLowerCase(), value]);
-  assert.deepEqual(enumerators(header, "reset_state", "RESET_"), Object.fromEntries(states));
-});
-
 Deno.test("layout: counters are those of the header, in its order", () => {
   assertCounters(header, "shadow_counter", "SHADOW_", shadowCounters);
-  assertCounters(header, "mirror_counter", "MIRROR_", mirrorCounters);
 });
 
 Deno.test("layout: event types are those of the header", () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { after } from "../../lib/flow/layout.ts";
+import { after } from "../../lib/flow/sequence.ts";
 
 const uint32 = fc.nat(0xffffffff);
 /** Distances for which RFC 9293 section 3.4 defines an order. */

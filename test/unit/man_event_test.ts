@@ -3,7 +3,9 @@ import { type EventType, vocabulary } from "../../lib/event.ts";
 import { eventJsonSchema } from "../../lib/event_schema.ts";
 import { fenceCounters } from "../../lib/fence/layout.ts";
 import { guardCounters } from "../../lib/guard/layout.ts";
-import { FLOW, mirrorCounters, readFlow, reasons, shadowCounters } from "../../lib/flow/layout.ts";
+import { reasons } from "../../lib/flow/event.ts";
+import { FLOW, readFlow, shadowCounters } from "../../lib/flow/layout.ts";
+import { mirrorCounters } from "../../lib/mirror/layout.ts";
 import { items, marked, readPage, section } from "../fixture/man.ts";
 
 /** The parts of a JSON Schema that matter here. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { COMMIT, FLOW_KEY } from "../../lib/flow/layout.ts";
+import { FLOW_KEY } from "../../lib/flow/layout.ts";
+import { COMMIT } from "../../lib/mirror/layout.ts";
 import { probeFrame } from "../../lib/mirror/commit.ts";
 import { type Ends, flowKey } from "../fixture/bpf.ts";
 import { Bit, readSegment } from "../fixture/segment.ts";

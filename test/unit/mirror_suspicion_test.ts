@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { FLOW_KEY, MAX_WAITING, WAITING } from "../../lib/flow/layout.ts";
+import { FLOW_KEY } from "../../lib/flow/layout.ts";
+import { MAX_WAITING, WAITING } from "../../lib/mirror/layout.ts";
 import { ResetBursts, type Suspicion, Unanswered } from "../../lib/mirror/suspicion.ts";
 import { flowKey } from "../fixture/bpf.ts";
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { FLOW, FLOW_KEY, type FlowEvent, REPLICA_RESET } from "../../lib/flow/layout.ts";
+import { type FlowEvent, REPLICA_RESET } from "../../lib/flow/event.ts";
+import { FLOW, FLOW_KEY } from "../../lib/flow/layout.ts";
 import { ResetWatch } from "../../lib/shadow/resets.ts";
 
 function eventOf(id: number, reason: number = REPLICA_RESET): FlowEvent {
