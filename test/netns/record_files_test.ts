@@ -63,9 +63,9 @@ function payload(frames: readonly ReadFrame[], side: "source" | "destination"): 
     const bytes = data.subarray(tcp + (view.getUint8(tcp + 12) >> 4) * 4, 14 + view.getUint16(16));
     return bytes.length === 0 ? [] : [{ seq: view.getUint32(tcp + 4), bytes }];
   });
-  const first = segments[0]!.seq;
+  const first = segments[0]?.seq ?? 0;
   const placed = segments.map(({ seq, bytes }) => ({ at: seq - first | 0, bytes }));
-  const whole = new Uint8Array(Math.max(...placed.map(({ at, bytes }) => at + bytes.length)));
+  const whole = new Uint8Array(Math.max(0, ...placed.map(({ at, bytes }) => at + bytes.length)));
   for (const { at, bytes } of placed) whole.set(bytes, at);
   return whole;
 }
