@@ -177,7 +177,14 @@ export function policies(stats: string): number[] {
 /** The scheduling policies of a process's threads. */
 export function threadPolicies(pid: number): number[] {
   const threads = [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) => name);
-  return threads.flatMap((id) => policies(Deno.readTextFileSync(`/proc/${pid}/task/${id}/stat`)));
+  return threads.flatMap((id) => {
+    try {
+      return policies(Deno.readTextFileSync(`/proc/${pid}/task/${id}/stat`));
+    } catch {
+      // It has ended meanwhile.
+      return [];
+    }
+  });
 }
 
 /** Kills a process as no process can prevent. */
