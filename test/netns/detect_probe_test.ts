@@ -6,8 +6,9 @@ function onHosts(name: string, fn: (hosts: TwoHosts) => Promise<void>): void {
   Deno.test({ name, ignore: !isRoot, fn: () => TwoHosts.with(fn) });
 }
 
-const PEER = ["detect", "--peer", "10.99.0.2", "--target", "primary"];
-const HTTP = "http://10.99.0.2:8080/,interval=100,timeout=100,fall=2,rise=1,match=fine";
+/** A machine that is busy for a moment misses neither the heartbeats nor the answers: half a second, and a second. */
+const PEER = ["detect", "--peer", "10.99.0.2", "--target", "primary", "--multiplier", "10"];
+const HTTP = "http://10.99.0.2:8080/,interval=500,fall=2,rise=1,match=fine";
 
 /** A server that accepts, and answers by its only process; python3 is there wherever nginx would be. */
 const SERVER = `import http.server
@@ -87,7 +88,7 @@ const FAILED = { level: "application", cause: "unplanned", evidence: [] };
 onHosts(
   "quorum on hosts: foreign and own failures count together, and only then",
   async (hosts) => {
-    const flags = ["--probe", "icmp:10.99.0.2,interval=50,fall=2,rise=1", "--require", "2"];
+    const flags = ["--probe", "icmp:10.99.0.2,interval=300,fall=3,rise=1", "--require", "2"];
     const detector = hosts.pipe("a", "piped", "detect", "--target", "primary", ...flags);
     await detector.next("up");
     await detector.write(foreign("failed", "gateway", FAILED));
