@@ -151,13 +151,7 @@ export class Delivery {
     const come = (stream.next - stream.lackingTo | 0) >= 0;
     if (!come && flow.segments < stream.patienceSegments && time < stream.patienceTime) return;
     stream.lacking = false;
-    if (!come) {
-      // An acknowledgement that was not said again was a wrong one.
-      const head = stream.held.head;
-      const said = stream.hasAcked && (stream.acked - stream.lackingTo | 0) < 0;
-      const to = said ? stream.acked : stream.lackingTo;
-      if ((to - stream.next | 0) > 0) this.#giveUp(flow, stream, to, head?.seq, time);
-    }
+    if (!come) this.#giveUp(flow, stream, stream.lackingTo, time);
     this.flush(flow);
     this.look(flow, stream, other, time);
   }
@@ -175,18 +169,16 @@ export class Delivery {
     }
   }
 
-  /** Tells the hole before `to` as missing, and what is held behind it; at most up to `to`. */
-  #giveUp(
-    flow: Flow,
-    stream: Stream,
-    to: number,
-    head: number | undefined,
-    time: number,
-  ): void {
-    let until = head !== undefined && (head - to | 0) < 0 ? head : to;
-    if (stream.hasFin && (stream.fin - until | 0) < 0) until = stream.fin;
-    const length = until - stream.next | 0;
+  /** Tells the first hole before `to` as missing; false where there is none. */
+  #giveUp(flow: Flow, stream: Stream, to: number, time: number): boolean {
+    const { head } = stream.held;
+    // An acknowledgement that was not said again was a wrong one.
+    if (stream.hasAcked) to = earlier(stream.acked, to);
+    if (head !== undefined) to = earlier(head.seq, to);
+    if (stream.hasFin) to = earlier(stream.fin, to);
+    const length = to - stream.next | 0;
     if (length > 0) this.lack(flow, stream, length, time);
+    return length > 0;
   }
 
   /** Tells everything that is held back, and what is missing between. */
@@ -198,8 +190,14 @@ export class Delivery {
       const next = stream.held.head?.seq ?? stream.fin;
       const hole = next - stream.next | 0;
       if (hole > 0) this.lack(flow, stream, hole, time);
-      else this.#tellHead(flow, stream);
+      else if (!this.#giveUpCause(flow, stream, time)) this.#tellHead(flow, stream);
     }
+  }
+
+  /** Tells the first hole in what the first waiting piece acknowledges as missing; false where there is none. */
+  #giveUpCause(flow: Flow, stream: Stream, time: number): boolean {
+    const other = stream === flow.low ? flow.high : flow.low;
+    return !isCaused(stream, other) && this.#giveUp(flow, other, ackOf(stream)!, time);
   }
 
   /** The stream whose first waiting bytes were captured earlier; undefined where nothing waits. */
@@ -257,10 +255,19 @@ function isNext(stream: Stream): boolean {
 function isCaused(stream: Stream, other: Stream): boolean {
   // Of a side that is not in the capture nothing will come.
   if (other.side.counts.segments === 0) return true;
-  const { head } = stream.held;
-  const hasAck = head === undefined ? stream.finHasAck : head.hasAck;
-  const ack = head === undefined ? stream.finAck : head.ack;
-  return !hasAck || (ack - other.next | 0) <= 0;
+  const ack = ackOf(stream);
+  return ack === undefined || (ack - other.next | 0) <= 0;
+}
+
+/** What the first waiting piece of `stream`, or its end, acknowledges; undefined where that is nothing. */
+function ackOf({ held: { head }, finHasAck, finAck }: Stream): number | undefined {
+  if (head !== undefined) return head.hasAck ? head.ack : undefined;
+  return finHasAck ? finAck : undefined;
+}
+
+/** The lower one of two sequence numbers. */
+function earlier(a: number, b: number): number {
+  return (a - b | 0) < 0 ? a : b;
 }
 
 function orderOf(stream: Stream): number {

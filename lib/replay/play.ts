@@ -217,9 +217,7 @@ export class Play implements Timed {
     }
     const { now, patience } = this.#stage;
     this.#wait(before);
-    // Behind missing bytes nothing is played, and what is waited for may be an answer to these.
-    const isLast = before !== "end" && before.kind === StepKind.MISSING;
-    const begun = this.#received > this.#spoken || isLast;
+    const begun = this.#received > this.#spoken;
     const latest = this.#since + patience.wait;
     if (now >= latest) {
       this.#close("timed_out", begun ? "the answer takes too long" : "no answer");
@@ -228,7 +226,7 @@ export class Play implements Timed {
     const settled = Math.max(begun ? this.#latest : now, this.#since) + patience.settle;
     if (begun && now >= settled) {
       this.#forgone = Math.max(0, lacking);
-      if (!isLast) this.#unmet++;
+      this.#unmet++;
       return true;
     }
     this.#arm(Math.min(settled, latest));

@@ -8,7 +8,7 @@ import { Tracker } from "../../lib/conversation/tracker.ts";
 import { LinkType } from "../../lib/packet/link.ts";
 import type { AnalyseResultFields } from "../../lib/vocabulary/analyse.ts";
 import { type Bytes, concat, pcapHeader, pcapRecord } from "../fixture/capture_file.ts";
-import { handshake, packetOf, type Spec } from "../fixture/conversation.ts";
+import { handshake, packetOf, type Spec, track } from "../fixture/conversation.ts";
 import { Bit, Ether, ethernet } from "../fixture/segment.ts";
 
 const { ACK, FIN, URG } = Bit;
@@ -194,6 +194,47 @@ Deno.test("conversation: any segments in any order keep the sink's promises and 
       assert.ok(totals.held_max <= hold.total);
     }),
     { numRuns: 1000 },
+  );
+});
+
+Deno.test("conversation: whatever a capture lacks, nothing is told before what it acknowledges", () => {
+  const line = fc.record({
+    from: fc.constantFrom("client" as const, "server" as const),
+    length: fc.integer({ min: 1, max: 9 }),
+    after: fc.constantFrom(1, 300),
+    lost: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(fc.array(line, { maxLength: 20 }), (lines) => {
+      // Each line acknowledges all that the other side has said before, and has a letter of its own.
+      const said = { client: 0, server: 0 };
+      const segments: Spec[] = [...handshake];
+      const captured: { text: string; ack: number }[] = [];
+      for (const [i, { from, length, after, lost }] of lines.entries()) {
+        const ack = said[from === "client" ? "server" : "client"];
+        const text = String.fromCharCode(97 + i).repeat(length);
+        if (!lost) {
+          segments.push({ from, seq: 1 + said[from], ack: 1 + ack, text, after });
+          captured.push({ text, ack });
+        }
+        said[from] += length;
+      }
+      const told = { client: 0, server: 0 };
+      for (const line of track(segments).notebook.lines) {
+        const [, from, hole, data = ""] =
+          /^0 (client|server) (?:missing ([0-9]+)|"(.*))$/.exec(line) ?? [];
+        if (from !== "client" && from !== "server") continue;
+        for (const [text] of data.matchAll(/(.)\1*/g)) {
+          const next = captured.shift();
+          assert.equal(text, next?.text, "as captured");
+          assert.ok(told[from === "client" ? "server" : "client"] >= next!.ack, "all before it");
+          told[from] += text.length;
+        }
+        told[from] += Number(hole ?? 0);
+      }
+      assert.deepEqual(captured, [], "all of it");
+    }),
+    { numRuns: 500 },
   );
 });
 
