@@ -333,8 +333,10 @@ function examine(scenario: Scenario, commands: Commands, trace: Trace): string[]
     if (failed !== undefined) return ["a failure was detected though there was none"];
   } else {
     if (failed === undefined) return ["the failure was not detected"];
-    const detected = micros(failed.time);
+    const { time, level } = failed as EventOf<"failed">;
+    const detected = micros(time);
     if (detected < trace.cut) return ["a failure was detected before there was one"];
+    if (needsGuard(scenario.failure) && level === "host") return ["its host was taken for failed"];
     trace.failed = detected;
   }
   if (active === undefined) return ["the backup did not take over"];
