@@ -31,12 +31,12 @@ http { access_log off; keepalive_timeout 60;
 server a 8081 8443
 server b 9081 9443
 for port in 8081 9081 8443 9443; do
-  for i in $(seq 200); do (: </dev/tcp/127.0.0.1/$port) 2>/dev/null && break; sleep 0.05; done
+  for i in $(seq 600); do (: </dev/tcp/127.0.0.1/$port) 2>/dev/null && break; sleep 0.05; done
 done
 {
   ${t2cp} record --follow --interface lo --service 127.0.0.1:8081 --service 127.0.0.1:8443 \\
     2>record & echo $! >pid; wait
-} | ${t2cp} replay - --map :8081=:9081 --map :8443=:9443 --max-lag 30 --settle 0.3 \\
+} | ${t2cp} replay - --map :8081=:9081 --map :8443=:9443 --max-lag 30 --settle 2 \\
   "\${@:2}" >events 2>errors &
 replay=$!
 for i in $(seq 600); do grep -q started record && grep -q started events && break; sleep 0.05; done

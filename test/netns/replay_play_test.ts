@@ -30,21 +30,24 @@ http { access_log off; keepalive_timeout 60;
 server a 8081
 server b 9081
 for port in 8081 9081; do
-  for i in $(seq 200); do (: </dev/tcp/127.0.0.1/$port) 2>/dev/null && break; sleep 0.05; done
+  for i in $(seq 600); do (: </dev/tcp/127.0.0.1/$port) 2>/dev/null && break; sleep 0.05; done
 done
 tcpdump -i lo --immediate-mode -U -w capture tcp port 8081 2>tcpdump & tcpdump=$!
-for i in $(seq 200); do grep -q listening tcpdump && break; sleep 0.05; done
+for i in $(seq 600); do grep -q listening tcpdump && break; sleep 0.05; done
 at=http://127.0.0.1:8081
 for path in / /missing; do curl -sS $at$path -o /dev/null; done
 curl -sS $at/ $at/news $at/large $at/ -o /dev/null -o /dev/null -o /dev/null -o /dev/null
 curl -sSg 'http://[::1]:8081/large' -o /dev/null
+# The last connection is captured to its end: both have sent a FIN, and nothing more comes.
+ends() { tcpdump -nr capture ip6 2>/dev/null | grep -c 'Flags \\[F'; }
+for i in $(seq 600); do [ $(ends) -ge 2 ] && break; sleep 0.05; done
 size() { stat -c %s capture; }
 for i in $(seq 200); do before=$(size); sleep 0.2; [ $(size) = $before ] && break; done
 kill $tcpdump
 wait $tcpdump
 play() {
   status=0
-  ${t2cp} replay "$@" --top-speed --settle 0.3 >>events 2>errors || status=$?
+  ${t2cp} replay "$@" --top-speed --settle 2 >>events 2>errors || status=$?
   echo "{\\"status\\": $status, \\"stderr\\": \\"$(head -n 1 errors | tr '"' "'")\\"}" >>events
 }
 `;
