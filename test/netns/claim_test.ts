@@ -85,6 +85,9 @@ onStage(
     assert.ok(await has("eth0"), "clients are served there");
     const servers = await stage.output("backup", "ss", "-Hltnp", "sport", "=", ":7");
     for (const [, pid] of servers.matchAll(/pid=(\d+)/g)) Deno.kill(Number(pid), "SIGTERM");
+    await poll("their end", async () => {
+      return await stage.output("backup", "ss", "-Hltn", "sport", "=", ":7") === "";
+    });
     const cleared = await clear();
     assert.equal(
       cleared.stderr,

@@ -6,11 +6,11 @@ import { assertRefused, assertSameBytes, ECHO, onStage, type Stage, WEB } from "
 const clear = (stage: Stage, ...more: string[]) =>
   stage.t2cp("backup", "shadow", "--clear", "--run-dir", stage.runDir, ...more);
 
-/** Clears once what was under way at the mirror's end has arrived. */
-async function clearWhenQuiet(stage: Stage): Promise<Outcome> {
+/** Clears, or is refused for another reason, once what was under way has arrived. */
+async function clearWhenQuiet(stage: Stage, ...more: string[]): Promise<Outcome> {
   const end = performance.now() + PATIENCE;
   while (true) {
-    const outcome = await clear(stage, "--force");
+    const outcome = await clear(stage, ...more);
     if (outcome.status !== 75 || performance.now() > end) return outcome;
   }
 }
@@ -32,7 +32,7 @@ onStage(
     // As an admin does it: first nothing more is copied, then the replica goes.
     await mirror.end("SIGTERM");
     await shadow.end("SIGTERM");
-    const outcome = await clearWhenQuiet(stage);
+    const outcome = await clearWhenQuiet(stage, "--force");
     assert.deepEqual([outcome.status, outcome.stdout], [0, ""]);
     assert.equal(
       outcome.stderr,
@@ -124,7 +124,7 @@ onStage(
     assert.equal(await echo.echo("after"), "after");
     await stage.assertSilent(wire);
     await mirror.end("SIGTERM");
-    assert.equal((await clearWhenQuiet(stage)).status, 0);
+    assert.equal((await clearWhenQuiet(stage, "--force")).status, 0);
     assert.equal(await echo.echo("cleared"), "cleared");
     await stage.assertSilent(wire);
   },
@@ -140,7 +140,7 @@ onStage(
     assert.equal(await echo.echo("before"), "before");
     await shadow.end("SIGTERM");
     assertRefused(
-      await clear(stage),
+      await clearWhenQuiet(stage),
       69,
       /^t2cp shadow: A connection is open .* is open; stop t2cp mirror .* --clear --force$/m,
     );
@@ -149,7 +149,7 @@ onStage(
     assertRefused(await stage.t2cp("backup", "shadow", "--force"), 64, /"--force" needs "--clear"/);
     // Without the address nothing can answer, whatever the mirror copies.
     await stage.output("backup", "ip", "address", "delete", "10.77.0.100/32", "dev", "lo");
-    assert.equal((await clear(stage)).status, 0);
+    assert.equal((await clearWhenQuiet(stage)).status, 0);
     assert.equal(await echo.echo("at last"), "at last");
     await stage.assertSilent(wire);
     await mirror.end("SIGTERM");
@@ -191,7 +191,7 @@ onStage("clear: an interface that is gone leaves pins, which are removed", async
   const shadow = await stage.shadow("--interface", "spare0");
   await shadow.end("SIGTERM");
   await stage.output("backup", "ip", "link", "delete", "spare0");
-  const outcome = await clearWhenQuiet(stage);
+  const outcome = await clearWhenQuiet(stage, "--force");
   assert.equal(outcome.status, 0, outcome.stderr);
   stage.assertNothingPinned(stage.runDir);
 });

@@ -222,9 +222,8 @@ onStage(
       "the end of the old flow",
       () => shadow.events.some(({ type }) => type === "flow.close"),
     );
-    assert.equal((await stage.flows()).length, 1);
-    const sockets = await stage.sockets("backup", 7);
-    assert.equal(sockets.length, 1, `${sockets}`);
+    await poll("one flow", async () => (await stage.flows()).length === 1);
+    await poll("one socket", async () => (await stage.sockets("backup", 7)).length === 1);
     await stage.failOver();
     assert.equal(await again.echo("taken over"), "taken over");
   },
