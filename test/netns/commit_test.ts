@@ -10,7 +10,7 @@ import { COMMIT } from "../../lib/mirror/layout.ts";
 import { after } from "../../lib/flow/sequence.ts";
 import { t2cp } from "../cli/t2cp.ts";
 import { flowKey } from "../fixture/bpf.ts";
-import { parseFrame } from "../fixture/frame.ts";
+import { parseFrame, type TcpFrame } from "../fixture/frame.ts";
 import { PATIENCE, poll } from "../fixture/wait.ts";
 import type { Captured } from "./capture.ts";
 import { assertSameBytes, onStage, SERVICE_ADDRESS, type Stage } from "./stage.ts";
@@ -74,6 +74,11 @@ onStage(
     flow.client.close();
     // The cause is captured from before its effect to after it.
     const segments = await wire.stop();
+    const last = segments.findLast((frame) => frame.kind === "tcp")!;
+    await poll(
+      "all that the replica told before",
+      () => acknowledgements(told.frames).some(({ ack }) => !after((last as TcpFrame).ack, ack)),
+    );
     const replica = acknowledgements(await told.stop());
     assert.ok(replica.length > 20, `${replica.length} commit frames`);
     let highest = 0, next = 0, seen = 0;
