@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { SERVICE_ADDRESSES } from "../../lib/lab/topology.ts";
 import { Ether, ipPacket, Next, type Tcp, tcpSegment } from "../fixture/segment.ts";
 import { ethernet } from "../fixture/segment.ts";
+import { unique } from "../fixture/unique.ts";
 import { poll } from "../fixture/wait.ts";
 import { asNobody } from "./nobody.ts";
 import { askRecorder, fetchRange } from "./record_socket.ts";
@@ -274,10 +275,11 @@ onStage("record: what cannot be is refused in one line", async (stage) => {
   assertRefused(await record(...service, ...br0, "--filter", "no filter"), 64, /"\(?no filter/);
   assertRefused(await record(...service, ...br0, "--buffer", "12M"), 64, /half of the budget/);
   assertRefused(await record(...service, ...br0, "--window", "100M"), 64, /--window|window/);
-  const nobody = ["record", ...service, ...br0, "--run-dir", "/tmp/nobodys-run-dir"];
+  const theirs = `/tmp/${unique("nobodys-run-dir-")}`;
+  const nobody = ["record", ...service, ...br0, "--run-dir", theirs];
   const outcome = await asNobody(stage, "gateway", nobody);
+  await Deno.remove(theirs, { recursive: true }).catch(() => {});
   assertRefused(outcome, 77, /^t2cp record: .*run as root/);
-  await Deno.remove("/tmp/nobodys-run-dir", { recursive: true }).catch(() => {});
 
   const first = await start(stage, runDir, ...br0, "--budget", "16M");
   assertRefused(await record(...service, ...br0), 75, /Another "t2cp record"/);

@@ -133,7 +133,7 @@ async function openAt(
   const wanted = wrapAfter(distance);
   const prepare = (socket: TcpSocket) => socket.startAt(wanted);
   // A machine that is busy misses the moment.
-  for (let attempt = 0; attempt < 10; attempt++) {
+  for (let attempt = 0; attempt < 40; attempt++) {
     const flow = await twins.open(name, prepare, await portAt(numbers, wanted));
     const off = ((await flow.tracked())!.iss - wanted) | 0;
     if (Math.abs(off) < MARGIN) return flow;
