@@ -14,6 +14,8 @@ const SHOWN = 120;
 
 /** How long an output may take to end once its command and all that it started have, in milliseconds. */
 const DRAIN = 100;
+/** It is waited for in so many parts: time in which this process did not run ends one of them only. */
+const PARTS = 10;
 
 /** How a command has ended. */
 export interface ShellEnd {
@@ -90,7 +92,9 @@ class Output {
 
   /** Its first line, once it has ended; whoever still holds it open is not waited for. */
   async end(): Promise<string> {
-    await within(this.#drained, DRAIN);
+    let open = true;
+    const drained = this.#drained.then(() => open = false);
+    for (let part = 0; open && part < PARTS; part++) await within(drained, DRAIN / PARTS);
     await this.#reader.cancel().catch(() => {});
     await this.#drained;
     const text = new TextDecoder().decode(this.#kept.subarray(0, this.#length));
