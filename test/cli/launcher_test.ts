@@ -12,9 +12,13 @@ async function scratch<T>(use: (directory: string) => Promise<T>): Promise<T> {
   }
 }
 
-/** Makes an executable script. */
+/**
+ * Makes an executable script. Another process writes it: where a test of another file starts a program meanwhile, that
+ * would have this one's descriptor for a moment, and what somebody may write cannot be run (ETXTBSY).
+ */
 async function script(path: string, text: string): Promise<void> {
-  await Deno.writeTextFile(path, text, { mode: 0o755 });
+  const write = ["-c", 'printf %s "$1" >"$2" && chmod 755 "$2"', "sh", text, path];
+  assert.equal((await run("sh", write)).status, 0);
 }
 
 /** A `bin` with the system's tools that the launcher calls, and nothing else. */
